@@ -1,0 +1,1 @@
+"""Recordings: naming them, reading them, splitting them, making and changing them."""

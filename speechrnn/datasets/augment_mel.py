@@ -1,0 +1,100 @@
+"""Changes of log mel energies in the training graph, drawn anew for each clip of each batch."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import keras
+from keras import ops
+
+from speechrnn.datasets.augment import AUGMENTATIONS
+from speechrnn.errors import ConfigError
+
+
+@AUGMENTATIONS.register("spec_augment")
+@dataclass(frozen=True)
+class SpecAugment:
+    """Hides bands of mel channels and spans of frames behind the clip's mean energy.
+
+    Source: Park et al. 2019, arXiv:1904.08779, without time warping.
+
+    Attributes:
+        mel_masks: Masks over channels in each clip.
+        max_mels: Widest such mask, in channels.
+        time_masks: Masks over frames in each clip.
+        max_ms: Longest such mask.
+    """
+
+    mel_masks: int = 1
+    max_mels: int = 8
+    time_masks: int = 1
+    max_ms: float = 150.0
+
+    def change(self, log_mel: Any, hop_ms: float, seed: keras.random.SeedGenerator) -> Any:
+        """float32 ``[batch, frames, mels]`` with parts hidden."""
+        batch, num_frames, num_mels = ops.shape(log_mel)
+        hidden = ops.zeros((1, 1, 1), dtype="bool")
+        for _ in range(self.mel_masks):
+            mask = _spans(batch, num_mels, self.max_mels, seed)
+            hidden = ops.logical_or(hidden, mask[:, None, :])
+        for _ in range(self.time_masks):
+            mask = _spans(batch, num_frames, round(self.max_ms / hop_ms), seed)
+            hidden = ops.logical_or(hidden, mask[:, :, None])
+        return ops.where(hidden, ops.mean(log_mel, axis=(1, 2), keepdims=True), log_mel)
+
+
+@AUGMENTATIONS.register("vocal_tract")
+@dataclass(frozen=True)
+class VocalTract:
+    """Stretches the mel axis by a drawn factor, as a longer or shorter vocal tract would.
+
+    Source: after Jaitly and Hinton 2013, "Vocal tract length perturbation improves speech
+    recognition", with a warp that is linear in mel.
+    """
+
+    low: float = 0.9
+    high: float = 1.1
+
+    def __post_init__(self) -> None:
+        if not 0.5 <= self.low <= self.high <= 2:
+            raise ConfigError(
+                f"augment.vocal_tract: got {self.low} to {self.high}, "
+                "expected 0.5 <= low <= high <= 2"
+            )
+
+    def change(self, log_mel: Any, hop_ms: float, seed: keras.random.SeedGenerator) -> Any:
+        """float32 ``[batch, frames, mels]``, each clip read at stretched channels."""
+        batch, _, num_mels = ops.shape(log_mel)
+        factor = keras.random.uniform((batch, 1, 1), self.low, self.high, seed=seed)
+        channels = ops.arange(num_mels, dtype="float32")
+        wanted = ops.minimum(channels[None, None, :] * factor, num_mels - 1.0)
+        # Hat functions: each new channel is a linear mix of its two nearest old ones.
+        weights = ops.maximum(0.0, 1.0 - ops.abs(channels[None, :, None] - wanted))
+        return ops.matmul(log_mel, weights)
+
+
+def change_log_mel(
+    augmentations: Sequence[Any], hop_ms: float
+) -> Callable[[Any, keras.random.SeedGenerator], Any] | None:
+    """One function that applies those of the augmentations that act on mel energies, or None."""
+    chosen = [augmentation for augmentation in augmentations if hasattr(augmentation, "change")]
+    if not chosen:
+        return None
+
+    def change(log_mel: Any, seed: keras.random.SeedGenerator) -> Any:
+        for augmentation in chosen:
+            log_mel = augmentation.change(log_mel, hop_ms, seed)
+        return log_mel
+
+    return change
+
+
+def _spans(batch: Any, size: Any, longest: int, seed: keras.random.SeedGenerator) -> Any:
+    """bool ``[batch, size]``: one span of drawn length and place in each row."""
+    draw = keras.random.uniform((2, batch, 1), seed=seed)
+    length = draw[0] * (longest + 1)
+    start = draw[1] * (ops.cast(size, "float32") - length)
+    position = ops.arange(size, dtype="float32")[None, :]
+    return ops.logical_and(position >= start, position < start + length)

@@ -1,0 +1,212 @@
+"""Any way of naming recordings -> rows of (file, text, speaker), and splits by speaker.
+
+A format is a function registered in ``FORMATS`` that recognises a path and reads it. Two are here:
+
+- a folder with one folder per label, as Speech Commands v0.02 comes (``validation_list.txt``,
+  ``testing_list.txt``, ``_background_noise_``; Warden 2018, arXiv:1804.03209);
+- a JSON-lines manifest, one object a line with ``audio_filepath`` (absolute, or relative to the
+  manifest), ``text``, and optionally ``duration`` in seconds and ``speaker`` (as NVIDIA NeMo).
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import re
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Literal, NamedTuple
+
+from speechrnn.audio import find_audio
+from speechrnn.errors import DataError
+from speechrnn.labels import normalise_text
+
+Split = Literal["train", "val", "test", "all"]
+
+BACKGROUND_NOISE = "_background_noise_"
+# Speech Commands names its clips <speaker>_nohash_<take>.wav.
+NOHASH = re.compile(r"^(?P<speaker>.+)_nohash_\d+$")
+SPLIT_LISTS = {"val": "validation_list.txt", "test": "testing_list.txt"}
+
+
+@dataclass(frozen=True)
+class Utterance:
+    """One recording and what is said in it; ``speaker`` is "" where it is not known."""
+
+    path: Path
+    text: str
+    speaker: str = ""
+    duration_s: float | None = None
+
+
+class Format(NamedTuple):
+    """How to tell that a path is in a format, and how to read its rows of one split."""
+
+    recognises: Callable[[Path], bool]
+    read: Callable[[Path, Split], list[Utterance]]
+
+
+def read_data(path: str | Path, split: Split = "all") -> list[Utterance]:
+    """The rows of a data set, in an order that depends on the names alone.
+
+    Args:
+        path: A folder of labelled folders, or a manifest.
+        split: Which part; only a folder with Speech Commands' lists has parts.
+
+    Raises:
+        DataError: Nothing there, an unknown format, a faulty row, or no rows at all.
+    """
+    data = Path(path)
+    if not data.exists():
+        raise DataError(f"{data}: no such data; expected a folder per label or a .jsonl manifest")
+    for candidate in FORMATS.values():
+        if candidate.recognises(data):
+            try:
+                rows = candidate.read(data, split)
+            except OSError as error:
+                raise DataError(f"{data}: cannot be read ({error.strerror})") from error
+            if not rows:
+                raise DataError(f"{data}: holds no recordings for split {split!r}")
+            return rows
+    raise DataError(
+        f"{data}: unknown kind of data, expected a folder per label or a manifest "
+        f"({', '.join(FORMATS)})"
+    )
+
+
+def has_split_lists(path: str | Path) -> bool:
+    """Whether a folder carries the lists that name its validation and test recordings."""
+    return any((Path(path) / name).is_file() for name in SPLIT_LISTS.values())
+
+
+def split_by_speaker(
+    rows: Sequence[Utterance], val_fraction: float
+) -> tuple[list[Utterance], list[Utterance]]:
+    """Training and validation rows that share no speaker.
+
+    A speaker's side depends on a hash of the name alone, so recordings of known speakers never
+    change sides when others are added. Where no hash falls into the fraction (few speakers), the
+    speaker with the lowest hash validates.
+
+    Raises:
+        DataError: A row without a speaker, or fewer than two speakers.
+    """
+    speakers = sorted({row.speaker for row in rows}, key=_speaker_hash)
+    if "" in speakers:
+        unknown = next(row for row in rows if not row.speaker)
+        raise DataError(
+            f"{unknown.path}: speaker unknown, so no split by speaker can be made; give --val, a "
+            "'speaker' in the manifest, label/speaker/clip folders, or names <speaker>_nohash_0.wav"
+        )
+    if len(speakers) < 2:
+        raise DataError(
+            f"only one speaker ({speakers[0]}), expected two or more to validate on a new voice; "
+            "give --val with another speaker's recordings"
+        )
+    chosen = {s for s in speakers if _speaker_hash(s) < val_fraction} or {speakers[0]}
+    if len(chosen) == len(speakers):
+        chosen.remove(speakers[-1])
+    train = [row for row in rows if row.speaker not in chosen]
+    return train, [row for row in rows if row.speaker in chosen]
+
+
+def check_disjoint(train: Iterable[Utterance], val: Iterable[Utterance]) -> None:
+    """Refuse training and validation rows that share a speaker or a file.
+
+    Raises:
+        DataError: They do, and the result would flatter the model.
+    """
+    train, val = list(train), list(val)
+    both = sorted({row.speaker for row in train} & {row.speaker for row in val} - {""})
+    if both:
+        raise DataError(
+            f"{len(both)} speakers stand in the training and the validation data ({both[0]} is "
+            "one), expected none; accuracy on known voices says nothing about new ones"
+        )
+    files = {row.path.resolve() for row in train} & {row.path.resolve() for row in val}
+    if files:
+        raise DataError(
+            f"{min(files)}: stands in the training and the validation data, expected in one only"
+        )
+
+
+def _speaker_hash(speaker: str) -> float:
+    """A number in 0..1 that is the same for the same name on every machine."""
+    return int(hashlib.sha1(speaker.encode()).hexdigest()[:8], 16) / 2**32
+
+
+def _read_folder(folder: Path, split: Split) -> list[Utterance]:
+    listed = {name: _read_list(folder / file) for name, file in SPLIT_LISTS.items()}
+    rows = []
+    for label in sorted(path for path in folder.iterdir() if path.is_dir()):
+        if label.name.startswith(".") or label.name == BACKGROUND_NOISE:
+            continue
+        for file in find_audio(label):
+            key = file.relative_to(folder).as_posix()
+            part = next((name for name, files in listed.items() if key in files), "train")
+            if split in ("all", part):
+                rows.append(Utterance(file, normalise_text(label.name), _speaker_of(file, label)))
+    if not rows and split == "all":
+        raise DataError(
+            f"{folder}: no recordings in label folders, expected {folder.name}/<label>/<clip>.wav"
+        )
+    return rows
+
+
+def _read_list(file: Path) -> frozenset[str]:
+    if not file.is_file():
+        return frozenset()
+    return frozenset(file.read_text(encoding="utf-8").split("\n"))
+
+
+def _speaker_of(file: Path, label: Path) -> str:
+    """From label/speaker/clip.wav, or from <speaker>_nohash_<take>.wav; else unknown."""
+    inner = file.relative_to(label).parts
+    if len(inner) > 1:
+        return inner[0]
+    match = NOHASH.match(file.stem)
+    return match["speaker"] if match else ""
+
+
+def _read_jsonl(manifest: Path, split: Split) -> list[Utterance]:
+    del split  # a manifest is one split by itself
+    try:
+        lines = manifest.read_text(encoding="utf-8-sig").splitlines()
+    except UnicodeDecodeError as error:
+        raise DataError(f"{manifest}: is not UTF-8 text ({error.reason})") from error
+    return [
+        _parse_row(line, manifest, number)
+        for number, line in enumerate(lines, start=1)
+        if line.strip()
+    ]
+
+
+def _parse_row(line: str, manifest: Path, number: int) -> Utterance:
+    where = f"{manifest}:{number}"
+    try:
+        row = json.loads(line)
+    except json.JSONDecodeError as error:
+        raise DataError(f"{where}: is not a JSON object ({error.msg})") from error
+    if not isinstance(row, dict):
+        raise DataError(f"{where}: got {line.strip()[:40]!r}, expected a JSON object")
+    for key in ("audio_filepath", "text"):
+        if not isinstance(row.get(key), str):
+            raise DataError(f"{where}: {key!r} is {row.get(key)!r}, expected a string")
+    duration = row.get("duration")
+    if duration is not None and (
+        isinstance(duration, bool) or not isinstance(duration, int | float)
+    ):
+        raise DataError(f"{where}: 'duration' is {duration!r}, expected seconds as a number")
+    return Utterance(
+        path=manifest.parent / row["audio_filepath"],
+        text=normalise_text(row["text"]),
+        speaker=str(row.get("speaker") or ""),
+        duration_s=duration,
+    )
+
+
+FORMATS: dict[str, Format] = {
+    "folder": Format(lambda path: path.is_dir(), _read_folder),
+    "jsonl": Format(lambda path: path.suffix in (".jsonl", ".json"), _read_jsonl),
+}

@@ -1,0 +1,192 @@
+"""Convert, describe, verify, and only then put the file in place."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+import tempfile
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+
+from speechrnn.bundle import BundleInfo, read_bundle, read_selftest
+from speechrnn.config import from_mapping
+from speechrnn.errors import ExportError, OutputError
+from speechrnn.extras import require_training
+from speechrnn.files import write_atomically
+from speechrnn.runtime import Recognizer
+from speechrnn.runtime.metadata import pack
+from speechrnn.version import __version__
+
+# Keras against LiteRT, largest difference of a probability; float32 sums in another order
+# differ by some 1e-6.
+TOLERANCE = 1e-4
+CONVERSION_TIMEOUT_S = 600
+
+
+@dataclass(frozen=True)
+class Comparison:
+    """Keras against the exported file on the same recordings."""
+
+    recordings: int
+    largest_difference: float
+    disagreements: int
+
+
+@dataclass(frozen=True)
+class ExportResult:
+    """The exported file and what was found out about it."""
+
+    path: Path
+    num_bytes: int
+    operators: tuple[str, ...]
+    selftest_difference: float
+    comparison: Comparison | None
+
+
+def export_bundle(
+    bundle: Path,
+    out: Path,
+    *,
+    waveforms: Sequence[np.ndarray] = (),
+    overwrite: bool = False,
+) -> ExportResult:
+    """Write a bundle as one .tflite: ``waveform`` float32 ``[1, samples]`` -> the head's output.
+
+    Args:
+        bundle: A bundle made by training.
+        out: The file; it appears only when every check has passed.
+        waveforms: Recordings at the model's rate on which to compare Keras with the file.
+        overwrite: Whether an existing file may be replaced.
+
+    Raises:
+        ModelError: The bundle is not intact.
+        OutputError: ``out`` exists, is a folder, or cannot be written.
+        ExportError: The converter failed, or the file is not what the bundle is.
+    """
+    info = read_bundle(bundle)
+    if out.is_dir():
+        raise OutputError(f"{out}: is a folder, expected a file name such as {out}/model.tflite")
+    if out.exists() and not overwrite:
+        raise OutputError(f"{out}: exists; choose another name, or pass --force to replace it")
+    require_training("export")
+    flatbuffer = _convert_in_subprocess(bundle)
+    operators = check_operators(flatbuffer)
+    content = pack(flatbuffer, _metadata(info), info.labels)
+    with tempfile.TemporaryDirectory(prefix="speechrnn-") as folder:
+        candidate = Path(folder) / "candidate.tflite"
+        candidate.write_bytes(content)
+        recognizer = Recognizer(candidate)
+        difference = _selftest_difference(recognizer, bundle)
+        comparison = _compare(recognizer, bundle, waveforms) if waveforms else None
+    write_atomically(out, content)
+    return ExportResult(out, len(content), operators, difference, comparison)
+
+
+def check_operators(flatbuffer: bytes) -> tuple[str, ...]:
+    """Names of the operators in a TFLite flatbuffer, sorted.
+
+    Raises:
+        ExportError: One of them is custom (Flex included), so a plain interpreter cannot run it.
+    """
+    from ai_edge_litert import schema_py_generated as schema
+
+    names = {value: name for name, value in vars(schema.BuiltinOperator).items()}
+    codes = schema.ModelT.InitFromObj(schema.Model.GetRootAs(flatbuffer, 0)).operatorCodes
+    custom = [code.customCode for code in codes if code.customCode]
+    if custom:
+        raise ExportError(
+            f"the converter produced the custom operator {custom[0]!r}, expected builtin ones "
+            "only; the encoder or head uses an operation that TFLite does not have"
+        )
+    return tuple(sorted({names[max(c.builtinCode, c.deprecatedBuiltinCode)] for c in codes}))
+
+
+def _convert_in_subprocess(bundle: Path) -> bytes:
+    with tempfile.TemporaryDirectory(prefix="speechrnn-") as folder:
+        out = Path(folder) / "model.tflite"
+        command = [sys.executable, "-m", "speechrnn.export.convert", str(bundle), str(out)]
+        try:
+            run = subprocess.run(
+                command, capture_output=True, text=True, timeout=CONVERSION_TIMEOUT_S, check=False
+            )
+        except subprocess.TimeoutExpired as error:
+            raise ExportError(
+                f"{bundle}: the TFLite converter took longer than {CONVERSION_TIMEOUT_S} s; "
+                "nothing was written"
+            ) from error
+        if run.returncode != 0 or not out.is_file():
+            reason = _last_line(run.stderr) or "it said nothing"
+            how = f"signal {-run.returncode}" if run.returncode < 0 else f"exit {run.returncode}"
+            raise ExportError(
+                f"{bundle}: the TFLite converter failed ({how}): {reason}; nothing was written"
+            )
+        return out.read_bytes()
+
+
+def _last_line(text: str) -> str:
+    lines = [line.strip() for line in text.splitlines() if line.strip()]
+    return lines[-1][:300] if lines else ""
+
+
+def _metadata(info: BundleInfo) -> dict:
+    from speechrnn.features import FeatureConfig
+    from speechrnn.heads import HEADS
+
+    features = from_mapping(FeatureConfig, info.sections["features"], "features")
+    return {
+        "speechrnn_version": __version__,
+        "quantization": "none",
+        "input": {"name": "waveform", "dtype": "float32", "shape": [1, "samples"]},
+        "output": {
+            "name": HEADS.from_mapping(info.sections["head"]).output_name,
+            "dtype": "float32",
+            "shape": [1, len(info.labels)],
+        },
+        "min_samples": features.window_length,
+        **info.sections,
+        "front_end": info.front_end,
+        "num_parameters": info.num_parameters,
+        "bundle_sha256": info.sha256,
+        "training": info.training,
+        "metrics": info.metrics,
+    }
+
+
+def _selftest_difference(recognizer: Recognizer, bundle: Path) -> float:
+    waveform, expected = read_selftest(bundle)
+    difference = float(np.max(np.abs(recognizer.run(waveform) - expected[0])))
+    if not difference <= TOLERANCE:
+        raise ExportError(
+            f"{bundle}: the exported file differs from the bundle by {difference:.2g} on the "
+            f"self-test, expected at most {TOLERANCE:g}; nothing was written"
+        )
+    return difference
+
+
+def _compare(recognizer: Recognizer, bundle: Path, waveforms: Sequence[np.ndarray]) -> Comparison:
+    """Keras against the file on real recordings.
+
+    Raises:
+        ExportError: A probability differs by more than the tolerance.
+    """
+    require_training("comparing with a bundle")
+    from speechrnn.keras_recognizer import BATCH_SIZE, KerasRecognizer
+
+    keras_recognizer = KerasRecognizer(bundle)
+    ordered = sorted(waveforms, key=len)
+    largest, disagreements = 0.0, 0
+    for start in range(0, len(ordered), BATCH_SIZE):
+        chosen = ordered[start : start + BATCH_SIZE]
+        for waveform, expected in zip(chosen, keras_recognizer.run(chosen), strict=True):
+            actual = recognizer.run(waveform)
+            largest = max(largest, float(np.max(np.abs(actual - expected))))
+            disagreements += int(np.argmax(actual) != np.argmax(expected))
+    if not largest <= TOLERANCE:
+        raise ExportError(
+            f"{bundle}: the exported file differs from the bundle by {largest:.2g} on "
+            f"{len(waveforms)} recordings, expected at most {TOLERANCE:g}; nothing was written"
+        )
+    return Comparison(len(waveforms), largest, disagreements)

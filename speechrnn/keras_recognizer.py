@@ -1,0 +1,51 @@
+"""A bundle, ready to answer, with the same calls as :class:`speechrnn.runtime.Recognizer`."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+
+import numpy as np
+from keras import ops
+
+from speechrnn.audio import as_waveform
+from speechrnn.bundle import load_bundle
+from speechrnn.decoding import Transcript, classify
+
+# Recordings that are answered at once.
+BATCH_SIZE = 64
+
+
+class KerasRecognizer:
+    """Recognises recordings with a bundle; batches are padded and masked by true lengths.
+
+    Raises:
+        ModelError: The bundle is not intact.
+    """
+
+    def __init__(self, path: Path) -> None:
+        self._model, info = load_bundle(path)
+        features = self._model.config.features
+        self.path, self.labels = path, info.labels
+        self.sample_rate_hz, self.min_samples = features.sample_rate_hz, features.window_length
+
+    def run(self, waveforms: Sequence[np.ndarray]) -> np.ndarray:
+        """The model's answers, ``[batch, ...]``, to float32 ``[samples]`` waveforms."""
+        num_samples = np.array([len(waveform) for waveform in waveforms], np.int32)
+        padded = np.zeros((len(waveforms), num_samples.max()), np.float32)
+        for row, waveform in zip(padded, waveforms, strict=True):
+            row[: len(waveform)] = waveform
+        logits = self._model.predict_on_batch({"waveform": padded, "num_samples": num_samples})
+        return np.asarray(ops.convert_to_numpy(self._model.config.head.output(logits)))
+
+    def transcribe(self, recording: str | Path | np.ndarray) -> Transcript:
+        """Recognise a file of any rate, or a float waveform at ``sample_rate_hz``."""
+        waveform = as_waveform(recording, self.sample_rate_hz, min_samples=self.min_samples)
+        return self.transcribe_many([waveform])[0]
+
+    def transcribe_many(self, waveforms: Sequence[np.ndarray]) -> list[Transcript]:
+        """Recognise checked waveforms at the model's rate, in their order."""
+        return [
+            classify(answer, self.labels, len(waveform) / self.sample_rate_hz)
+            for answer, waveform in zip(self.run(waveforms), waveforms, strict=True)
+        ]

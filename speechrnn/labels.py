@@ -1,0 +1,67 @@
+"""Ordered symbols, and text to and from their ids; id 0 is the CTC blank and no symbol.
+
+The symbol at position ``k`` has id ``k + 1`` in every head. A classification head has no blank
+and puts id ``k + 1`` into column ``k``; a CTC head has the blank in column 0.
+"""
+
+from __future__ import annotations
+
+import unicodedata
+from collections.abc import Iterable
+from dataclasses import dataclass
+
+from speechrnn.errors import LabelError
+
+BLANK_ID = 0
+
+
+def normalise_text(text: str) -> str:
+    """Unicode NFC with runs of white space folded to one space and none at the ends."""
+    return " ".join(unicodedata.normalize("NFC", text).split())
+
+
+@dataclass(frozen=True)
+class Labels:
+    """The symbols of a model, in the order of their ids (1, 2, ...).
+
+    Raises:
+        LabelError: A symbol is empty, not normalised, or stands twice.
+    """
+
+    symbols: tuple[str, ...]
+
+    def __post_init__(self) -> None:
+        for symbol in self.symbols:
+            if not symbol or symbol != normalise_text(symbol):
+                raise LabelError(
+                    f"label {symbol!r}: expected text without outer spaces in Unicode form NFC"
+                )
+        if len(set(self.symbols)) != len(self.symbols):
+            twice = next(s for s in self.symbols if self.symbols.count(s) > 1)
+            raise LabelError(f"label {twice!r} stands twice in the list of labels")
+
+    @classmethod
+    def from_texts(cls, texts: Iterable[str]) -> Labels:
+        """One label for each different text, sorted by code point: the same set, the same order."""
+        return cls(tuple(sorted({normalise_text(text) for text in texts})))
+
+    def __len__(self) -> int:
+        return len(self.symbols)
+
+    def id_of(self, text: str) -> int:
+        """The id, from 1, of the label that ``text`` is.
+
+        Raises:
+            LabelError: No label is this text.
+        """
+        try:
+            return self.symbols.index(normalise_text(text)) + 1
+        except ValueError:
+            known = ", ".join(self.symbols[:20]) + (" ..." if len(self) > 20 else "")
+            raise LabelError(f"unknown label {text!r}; the model knows {known}") from None
+
+    def text_of(self, symbol_id: int) -> str:
+        """The label with this id; the blank has none."""
+        if not 1 <= symbol_id <= len(self.symbols):
+            raise LabelError(f"label id {symbol_id}: expected 1 to {len(self.symbols)}")
+        return self.symbols[symbol_id - 1]

@@ -1,0 +1,136 @@
+"""Front end + encoder + head: one model that is trained on batches and served on waveforms."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from typing import Any
+
+import keras
+from keras import ops
+
+from speechrnn.config import from_mapping, to_mapping
+from speechrnn.encoders import ENCODERS, Encoder
+from speechrnn.errors import ConfigError
+from speechrnn.features import MFCC, FeatureConfig, length_mask
+from speechrnn.heads import HEADS, Head
+from speechrnn.labels import Labels
+
+SECTIONS = ("features", "encoder", "head")
+
+
+@dataclass(frozen=True)
+class ModelConfig:
+    """Everything that decides a model's shape, but for its labels."""
+
+    features: FeatureConfig
+    encoder: Encoder
+    head: Head
+
+    @classmethod
+    def from_mapping(cls, sections: Mapping[str, Any]) -> ModelConfig:
+        """From the sections ``features``, ``encoder`` and ``head`` as plain values.
+
+        Raises:
+            ConfigError: A missing section, or what a section rejects.
+        """
+        missing = [name for name in SECTIONS if name not in sections]
+        if missing:
+            raise ConfigError(f"section [{missing[0]}] is missing; expected {', '.join(SECTIONS)}")
+        return cls(
+            features=from_mapping(FeatureConfig, sections["features"], "features"),
+            encoder=ENCODERS.from_mapping(sections["encoder"]),
+            head=HEADS.from_mapping(sections["head"]),
+        )
+
+    def to_mapping(self) -> dict[str, Any]:
+        """The sections as plain values."""
+        return {
+            "features": to_mapping(self.features),
+            "encoder": ENCODERS.to_mapping(self.encoder),
+            "head": HEADS.to_mapping(self.head),
+        }
+
+
+class SpeechModel(keras.Model):
+    """Waveforms and their true lengths -> logits.
+
+    Call arguments:
+        inputs: ``{"waveform": float32 [batch, samples], "num_samples": int32 [batch]}``.
+
+    Returns:
+        The head's logits; ``[batch, labels]`` for classification.
+    """
+
+    def __init__(self, config: ModelConfig, labels: Labels, **kwargs: Any) -> None:
+        super().__init__(name="speech_model", **kwargs)
+        self.config = config
+        self.labels = labels
+        self.change_log_mel: Callable[[Any, Any], Any] | None = None  # set by training only
+        self.augmentation_seed = keras.random.SeedGenerator(0)
+        self.front_end = MFCC(config.features, name="front_end")
+        self.encoder = config.encoder.build_layer()
+        self.head = config.head.build_layer(labels)
+        self.exact = keras.metrics.Mean(name="accuracy")
+
+    def call(self, inputs: Mapping[str, Any], training: bool = False) -> Any:
+        """The training graph: padded batches with true lengths."""
+        waveform, num_samples = inputs["waveform"], inputs["num_samples"]
+        change = self._change_log_mel if training and self.change_log_mel else None
+        frames = self.front_end(waveform, num_samples, change_log_mel=change)
+        mask = length_mask(self.config.features.num_frames(num_samples), ops.shape(frames)[1])
+        encoded, mask = self.encoder(frames, frame_mask=mask, training=training)
+        return self.head(encoded, frame_mask=mask, training=training)
+
+    def _change_log_mel(self, log_mel: Any) -> Any:
+        return self.change_log_mel(log_mel, self.augmentation_seed)
+
+    def serve(self, waveform: Any) -> Any:
+        """The serving graph: whole waveforms without padding -> the head's output.
+
+        Args:
+            waveform: float32 ``[batch, samples]``; every row is true to its end.
+
+        Returns:
+            What the head serves; probabilities ``[batch, labels]`` for classification.
+        """
+        encoded, mask = self.encoder(self.front_end(waveform), training=False)
+        return self.config.head.output(self.head(encoded, frame_mask=mask, training=False))
+
+    def num_encoded(self, num_samples: Any) -> Any:
+        """True encoded frames for true lengths in samples."""
+        return self.config.encoder.output_frames(self.config.features.num_frames(num_samples))
+
+    def compute_loss(
+        self,
+        x: Any = None,
+        y: Any = None,
+        y_pred: Any = None,
+        sample_weight: Any = None,
+        training: bool = True,
+    ) -> Any:
+        """Mean of the head's loss over the batch, plus what layers add; called by Keras."""
+        del sample_weight, training
+        num_encoded = self.num_encoded(x["num_samples"])
+        losses = self.config.head.loss(y_pred, num_encoded, y["targets"], y["num_targets"])
+        return ops.mean(losses) + sum(self.losses, 0.0)
+
+    def compute_metrics(
+        self, x: Any, y: Any, y_pred: Any, sample_weight: Any = None
+    ) -> dict[str, Any]:
+        """Loss and exact-match accuracy; called by Keras."""
+        del sample_weight
+        num_encoded = self.num_encoded(x["num_samples"])
+        self.exact.update_state(
+            self.config.head.correct(y_pred, num_encoded, y["targets"], y["num_targets"])
+        )
+        return self.get_metrics_result()
+
+
+def build_model(config: ModelConfig, labels: Labels, *, seed: int = 0) -> SpeechModel:
+    """A model with its weights drawn from ``seed``; sets Keras' global seed."""
+    keras.utils.set_random_seed(seed)
+    model = SpeechModel(config, labels)
+    num_samples = config.features.window_length + 9 * config.features.hop_length
+    model({"waveform": ops.zeros((1, num_samples)), "num_samples": ops.full((1,), num_samples)})
+    return model

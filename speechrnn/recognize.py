@@ -1,0 +1,85 @@
+"""A MODEL, bundle or .tflite alike, ready to answer."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any, Protocol
+
+import numpy as np
+
+from speechrnn.bundle import is_bundle
+from speechrnn.decoding import Transcript
+from speechrnn.errors import ModelError
+from speechrnn.extras import require_training
+from speechrnn.labels import Labels
+
+
+class Model(Protocol):
+    """What a bundle and a .tflite have in common."""
+
+    path: Path
+    labels: Labels
+    sample_rate_hz: int
+    min_samples: int
+
+    def transcribe(self, recording: str | Path | np.ndarray) -> Transcript:
+        """Recognise a file, or a waveform at the model's rate."""
+
+    def transcribe_many(self, waveforms: Sequence[np.ndarray]) -> list[Transcript]:
+        """Recognise checked waveforms at the model's rate, in their order."""
+
+
+def load_model(path: str | Path, *, num_threads: int = 1) -> Model:
+    """Open a bundle directory or a .tflite file.
+
+    Args:
+        path: The model.
+        num_threads: Threads for a .tflite; a bundle uses what its backend takes.
+
+    Raises:
+        ModelError: Missing, foreign, damaged, or of another version.
+        MissingExtraError: A bundle is given and Keras is not installed.
+    """
+    model = Path(path)
+    if model.is_dir():
+        if not is_bundle(model):
+            raise ModelError(f"{path}: is a folder without bundle.json, expected a bundle")
+        require_training("a bundle as the model")
+        from speechrnn.keras_recognizer import KerasRecognizer
+
+        return KerasRecognizer(model)
+    if not model.exists():
+        raise ModelError(f"{path}: no such model; expected a bundle directory or a .tflite file")
+    from speechrnn.runtime import Recognizer
+
+    return Recognizer(model, num_threads=num_threads)
+
+
+def describe_model(path: str | Path) -> dict[str, Any]:
+    """What a bundle or .tflite says about itself, as plain values; nothing is computed.
+
+    Raises:
+        ModelError: Missing, foreign, or damaged.
+    """
+    model = Path(path)
+    if model.is_dir():
+        from speechrnn.bundle import read_bundle
+
+        info = read_bundle(model)
+        return {
+            "path": str(path),
+            "kind": "bundle",
+            "bytes": sum(file.stat().st_size for file in model.iterdir()),
+            "labels": list(info.labels.symbols),
+            **info.sections,
+            "front_end": info.front_end,
+            "num_parameters": info.num_parameters,
+            "training": info.training,
+            "metrics": info.metrics,
+            "sha256": info.sha256,
+        }
+    from speechrnn.runtime import read_metadata
+
+    found = read_metadata(model)
+    return {"path": str(path), "kind": "tflite", "bytes": model.stat().st_size, **found.metadata}

@@ -1,0 +1,7 @@
+"""Run an exported .tflite with numpy and LiteRT alone; imports no Keras and no TensorFlow."""
+
+from speechrnn.runtime.metadata import FileInfo as FileInfo
+from speechrnn.runtime.metadata import read_metadata as read_metadata
+from speechrnn.runtime.recognizer import Recognizer as Recognizer
+
+__all__ = ["FileInfo", "Recognizer", "read_metadata"]

@@ -1,0 +1,77 @@
+"""One .tflite, ready to answer."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+
+import numpy as np
+from ai_edge_litert.interpreter import Interpreter
+
+from speechrnn.audio import as_waveform
+from speechrnn.decoding import Transcript, classify
+from speechrnn.errors import ModelError
+from speechrnn.quiet import quiet_stderr
+from speechrnn.runtime.metadata import read_metadata
+
+
+class Recognizer:
+    """Recognises recordings with an exported model.
+
+    Not safe for use by several threads at once: give each its own.
+
+    Args:
+        path: A .tflite made by ``speechrnn export``.
+        num_threads: Threads of the interpreter.
+
+    Raises:
+        ModelError: The file is missing, foreign, damaged, or cannot be run.
+
+    Example::
+
+        recognizer = Recognizer("words.tflite")
+        print(recognizer.transcribe("clip.wav").text)
+    """
+
+    def __init__(self, path: str | Path, *, num_threads: int = 1) -> None:
+        info = read_metadata(path)
+        self.path = info.path
+        self.metadata = info.metadata
+        self.labels = info.labels
+        self.sample_rate_hz: int = info.metadata["features"]["sample_rate_hz"]
+        self.min_samples: int = info.metadata["min_samples"]
+        try:
+            with quiet_stderr():  # it announces its delegate
+                self._interpreter = Interpreter(model_content=info.model, num_threads=num_threads)
+            self._input = self._interpreter.get_input_details()[0]["index"]
+            self._output = self._interpreter.get_output_details()[0]["index"]
+        except (ValueError, RuntimeError) as error:
+            raise ModelError(f"{path}: LiteRT cannot run it ({error})") from error
+        self._num_samples = 0
+
+    def run(self, waveform: np.ndarray) -> np.ndarray:
+        """The model's answer to float32 ``[samples]``; probabilities ``[labels]``."""
+        if len(waveform) != self._num_samples:
+            self._interpreter.resize_tensor_input(self._input, [1, len(waveform)])
+            self._interpreter.allocate_tensors()
+            self._num_samples = len(waveform)
+        self._interpreter.set_tensor(self._input, waveform[None])
+        self._interpreter.invoke()
+        return self._interpreter.get_tensor(self._output)[0]
+
+    def transcribe(self, recording: str | Path | np.ndarray) -> Transcript:
+        """Recognise a file of any rate, or a float waveform at ``sample_rate_hz``.
+
+        Raises:
+            AudioError: The recording is unusable.
+            ModelError: The model answers nonsense.
+        """
+        waveform = as_waveform(recording, self.sample_rate_hz, min_samples=self.min_samples)
+        return self.transcribe_many([waveform])[0]
+
+    def transcribe_many(self, waveforms: Sequence[np.ndarray]) -> list[Transcript]:
+        """Recognise checked waveforms at the model's rate, in their order."""
+        return [
+            classify(self.run(waveform), self.labels, len(waveform) / self.sample_rate_hz)
+            for waveform in waveforms
+        ]

@@ -1,0 +1,455 @@
+"""Recordings -> bundle: one recipe, seeded, saved whenever validation improves."""
+
+from __future__ import annotations
+
+import math
+import queue
+import threading
+import time
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, TypeVar
+
+import keras
+import numpy as np
+from keras import ops
+
+from speechrnn.bundle import check_output, save_bundle
+from speechrnn.config import from_mapping, to_mapping
+from speechrnn.datasets.augment import Augmentation, augmentations_from_mapping
+from speechrnn.datasets.augment_mel import change_log_mel
+from speechrnn.datasets.batches import (
+    Example,
+    evaluation_batches,
+    make_examples,
+    num_training_batches,
+    training_batches,
+)
+from speechrnn.datasets.manifest import Utterance, check_disjoint
+from speechrnn.datasets.reading import load_waveforms
+from speechrnn.errors import ConfigError, DataError
+from speechrnn.labels import Labels
+from speechrnn.model import SECTIONS, ModelConfig, SpeechModel, build_model
+from speechrnn.progress import progress
+
+T = TypeVar("T")
+
+EVALUATION_BATCH = 128
+# Batches made ahead of the training step, in a thread of their own.
+PREFETCHED_BATCHES = 4
+# Recordings whose frames decide the stored means and deviations; more change them by under 1 %.
+STATISTICS_EXAMPLES = 1000
+
+
+@dataclass(frozen=True)
+class TrainConfig:
+    """How a model is trained.
+
+    Attributes:
+        epochs: Passes over the training recordings.
+        batch_size: Recordings in a step.
+        learning_rate: Highest rate; it rises linearly to it and falls as a cosine to 0
+            (Loshchilov and Hutter 2017, arXiv:1608.03983).
+        warmup_fraction: Part of all steps in which the rate rises.
+        weight_decay: Of AdamW (Loshchilov and Hutter 2019, arXiv:1711.05101).
+        gradient_clip_norm: Longest gradient over all weights; 0 clips nothing (Pascanu et al.
+            2013, arXiv:1211.5063).
+        weight_average: Decay of the running mean of the weights that is evaluated and kept;
+            0 keeps the last weights.
+        val_fraction: Part of the speakers that validates where no --val is given.
+        seed: Decides the first weights, the order of recordings, and every augmentation.
+    """
+
+    epochs: int = 40
+    batch_size: int = 64
+    learning_rate: float = 2e-3
+    warmup_fraction: float = 0.05
+    weight_decay: float = 1e-2
+    gradient_clip_norm: float = 1.0
+    weight_average: float = 0.99
+    val_fraction: float = 0.15
+    seed: int = 0
+
+    def __post_init__(self) -> None:
+        for name in ("epochs", "batch_size"):
+            self._require(getattr(self, name) >= 1, name, "at least 1")
+        self._require(self.learning_rate > 0, "learning_rate", "more than 0")
+        for name in ("weight_decay", "gradient_clip_norm", "seed"):
+            self._require(getattr(self, name) >= 0, name, "0 or more")
+        for name in ("warmup_fraction", "weight_average", "val_fraction"):
+            self._require(0 <= getattr(self, name) < 1, name, "0 <= x < 1")
+
+    def _require(self, holds: bool, name: str, expected: str) -> None:
+        if not holds:
+            raise ConfigError(f"train.{name}: got {getattr(self, name)}, expected {expected}")
+
+
+@dataclass(frozen=True)
+class Recipe:
+    """Everything but the data: the model's shape, the training, the augmentations."""
+
+    model: ModelConfig
+    train: TrainConfig
+    augment: Mapping[str, Any]
+
+    @classmethod
+    def from_mapping(cls, sections: Mapping[str, Any]) -> Recipe:
+        """From the sections of a preset or TOML file.
+
+        Raises:
+            ConfigError: An unknown or missing section, or what a section rejects.
+        """
+        known = (*SECTIONS, "train", "augment")
+        for name in sections:
+            if name not in known:
+                raise ConfigError(f"[{name}]: unknown section; expected {', '.join(known)}")
+        augment = sections.get("augment", {})
+        augmentations_from_mapping(augment)
+        return cls(
+            model=ModelConfig.from_mapping(sections),
+            train=from_mapping(TrainConfig, sections.get("train", {}), "train"),
+            augment=augment,
+        )
+
+    def to_mapping(self) -> dict[str, Any]:
+        """The sections as plain values."""
+        return {
+            **self.model.to_mapping(),
+            "train": to_mapping(self.train),
+            "augment": dict(self.augment),
+        }
+
+
+@dataclass(frozen=True)
+class TrainResult:
+    """What a training left behind."""
+
+    bundle: Path
+    val_accuracy: float
+    best_epoch: int
+    epochs_done: int
+    seconds: float
+    interrupted: bool
+
+
+def train_model(
+    recipe: Recipe,
+    train_rows: Sequence[Utterance],
+    val_rows: Sequence[Utterance],
+    out: Path,
+    *,
+    data_name: str,
+    val_name: str,
+    skip_broken: bool = False,
+) -> TrainResult:
+    """Train a model and keep the epoch that recognises the validation recordings best.
+
+    The bundle is saved after every epoch that improves, so that Ctrl-C, or worse, loses at most
+    what came after the last one.
+
+    Args:
+        recipe: Model, training and augmentation settings.
+        train_rows: Recordings to learn from.
+        val_rows: Recordings of other speakers to choose the epoch by.
+        out: The bundle to write.
+        data_name: What the training data is called in the bundle.
+        val_name: What the validation data is called in the bundle.
+        skip_broken: Whether unreadable recordings are left out instead of refused.
+
+    Raises:
+        DataError: Unusable recordings, a shared speaker, a single label.
+        OutputError: ``out`` cannot be written.
+    """
+    check_output(out)
+    check_disjoint(train_rows, val_rows)
+    labels = Labels.from_texts(row.text for row in train_rows)
+    if len(labels) < 2:
+        raise DataError(f"{data_name}: holds only the label {labels.symbols[0]!r}, expected two")
+    examples = {
+        name: _load(rows, labels, recipe.model, skip_broken, f"reading {name}")
+        for name, rows in (("train", train_rows), ("val", val_rows))
+    }
+    session = _Session(recipe, labels, examples["train"], examples["val"], out)
+    session.description = {
+        "data": data_name,
+        "val_data": val_name,
+        "utterances": len(examples["train"]),
+        "speakers": len({e.row.speaker for e in examples["train"]}),
+        "seed": recipe.train.seed,
+        "recipe": recipe.to_mapping(),
+    }
+    return session.run()
+
+
+class _Session:
+    """One training: its model, its optimiser, and what it has found so far."""
+
+    def __init__(
+        self,
+        recipe: Recipe,
+        labels: Labels,
+        train_examples: Sequence[Example],
+        val_examples: Sequence[Example],
+        out: Path,
+    ) -> None:
+        self.recipe, self.config, self.out = recipe, recipe.train, out
+        self.rate_hz = recipe.model.features.sample_rate_hz
+        self.train_examples, self.val_examples = train_examples, val_examples
+        self.description: dict[str, Any] = {}
+        self.log: list[dict[str, Any]] = []
+        self.best: dict[str, Any] = {}
+        self.model = build_model(recipe.model, labels, seed=self.config.seed)
+        if recipe.model.features.normalisation == "training":
+            self.model.front_end.set_statistics(*feature_statistics(self.model, train_examples))
+        augmentations = augmentations_from_mapping(recipe.augment)
+        self.waveform_augmentations: list[Augmentation] = [
+            a for a in augmentations if hasattr(a, "apply")
+        ]
+        self.model.change_log_mel = change_log_mel(augmentations, recipe.model.features.hop_ms)
+        steps = num_training_batches(len(train_examples), self.config.batch_size)
+        optimizer = make_optimizer(self.config, steps * self.config.epochs)
+        self.model.compile(optimizer=optimizer, jit_compile=False)
+        self.average = WeightAverage(self.model, self.config.weight_average)
+
+    def run(self) -> TrainResult:
+        started, interrupted = time.perf_counter(), False
+        steps = num_training_batches(len(self.train_examples), self.config.batch_size)
+        bar = progress(None, "training", unit="step", total=steps * self.config.epochs)
+        try:
+            for epoch in range(1, self.config.epochs + 1):
+                self._epoch(epoch, bar)
+        except KeyboardInterrupt:
+            interrupted = True
+            if not self.best:  # not even one epoch: keep what there is
+                self._validate_and_save({"epoch": 0})
+        finally:
+            bar.close()
+        self._save(finished=not interrupted)
+        return TrainResult(
+            bundle=self.out,
+            val_accuracy=self.best["metrics"]["accuracy"],
+            best_epoch=self.best["epoch"],
+            epochs_done=len(self.log),
+            seconds=time.perf_counter() - started,
+            interrupted=interrupted,
+        )
+
+    def _epoch(self, epoch: int, bar: Any) -> None:
+        started = time.perf_counter()
+        rng = np.random.default_rng([self.config.seed, epoch])
+        batches = training_batches(
+            self.train_examples,
+            self.config.batch_size,
+            self.rate_hz,
+            rng,
+            self.waveform_augmentations,
+        )
+        seen: list[dict[str, float]] = []
+        for batch in prefetch(batches):
+            seen.append(self.model.train_on_batch(batch.x, batch.y, return_dict=True))
+            if not math.isfinite(seen[-1]["loss"]):
+                raise DataError(
+                    f"the loss became {seen[-1]['loss']} in epoch {epoch}; expected a number; "
+                    "lower train.learning_rate, or keep train.gradient_clip_norm at 1"
+                )
+            self.average.update()
+            bar.update()
+        seconds = time.perf_counter() - started
+        entry = {
+            "epoch": epoch,
+            "loss": round(float(np.mean([step["loss"] for step in seen])), 5),
+            "accuracy": round(float(np.mean([step["accuracy"] for step in seen])), 5),
+            "seconds": round(seconds, 2),
+            "clips_per_second": round(len(seen) * self.config.batch_size / seconds, 1),
+        }
+        self._validate_and_save(entry)
+        best = self.best["metrics"]["accuracy"]
+        bar.set_postfix_str(
+            f"epoch {epoch}/{self.config.epochs}, loss {entry['loss']:.3f}, "
+            f"val {100 * self.log[-1]['val_accuracy']:.1f} % (best {100 * best:.1f} %)"
+        )
+
+    def _validate_and_save(self, entry: dict[str, Any]) -> None:
+        """Evaluate the averaged weights, and save them if they are the best so far."""
+        with self.average.applied():
+            metrics = evaluate_examples(self.model, self.val_examples)
+            self.log.append(
+                {**entry, "val_loss": metrics["loss"], "val_accuracy": metrics["accuracy"]}
+            )
+            key = (metrics["accuracy"], -metrics["loss"])
+            if not self.best or key > self.best["key"]:
+                weights = [np.array(v) for v in self.model.trainable_variables]
+                self.best = {
+                    "epoch": entry["epoch"],
+                    "metrics": metrics,
+                    "key": key,
+                    "weights": weights,
+                }
+                self._save(finished=False)
+
+    def _save(self, *, finished: bool) -> None:
+        """Write the best weights so far as the bundle."""
+        kept = [np.array(v) for v in self.model.trainable_variables]
+        _assign_all(self.model, self.best["weights"])
+        save_bundle(
+            self.out,
+            self.model,
+            training={
+                **self.description,
+                "epochs_done": len(self.log),
+                "best_epoch": self.best["epoch"],
+                "finished": finished,
+            },
+            metrics={"val": {**self.best["metrics"], "data": self.description["val_data"]}},
+            log=self.log,
+        )
+        _assign_all(self.model, kept)
+
+
+class WeightAverage:
+    """A running mean of the trainable weights, which recognises new voices better than the last.
+
+    The decay grows with the number of updates up to ``decay``, so that the first, random weights
+    are soon forgotten. Source: Polyak and Juditsky 1992; the warm-up is that of TensorFlow's
+    ``tf.train.ExponentialMovingAverage``.
+    """
+
+    def __init__(self, model: SpeechModel, decay: float) -> None:
+        self._model, self._decay, self._updates = model, decay, 0
+        self._mean = [np.array(v) for v in model.trainable_variables]
+
+    def update(self) -> None:
+        """Take the weights as they are now into the mean."""
+        self._updates += 1
+        decay = min(self._decay, self._updates / (9 + self._updates))
+        for mean, variable in zip(self._mean, self._model.trainable_variables, strict=True):
+            mean += np.float32(1 - decay) * (np.asarray(variable) - mean)
+
+    def applied(self) -> _Swapped:
+        """A context in which the model has the mean as its weights."""
+        return _Swapped(self._model, self._mean)
+
+
+class _Swapped:
+    def __init__(self, model: SpeechModel, weights: list[np.ndarray]) -> None:
+        self._model, self._weights = model, weights
+
+    def __enter__(self) -> None:
+        self._kept = [np.array(v) for v in self._model.trainable_variables]
+        _assign_all(self._model, self._weights)
+
+    def __exit__(self, *_: object) -> None:
+        _assign_all(self._model, self._kept)
+
+
+def _assign_all(model: SpeechModel, weights: Sequence[np.ndarray]) -> None:
+    for variable, value in zip(model.trainable_variables, weights, strict=True):
+        variable.assign(value)
+
+
+def make_optimizer(config: TrainConfig, total_steps: int) -> keras.optimizers.Optimizer:
+    """AdamW with warm-up, cosine decay, and gradients clipped to a longest norm."""
+    warmup_steps = round(config.warmup_fraction * total_steps)
+    schedule = keras.optimizers.schedules.CosineDecay(
+        initial_learning_rate=0.0 if warmup_steps else config.learning_rate,
+        decay_steps=max(1, total_steps - warmup_steps),
+        warmup_target=config.learning_rate if warmup_steps else None,
+        warmup_steps=warmup_steps,
+    )
+    return keras.optimizers.AdamW(
+        schedule,
+        weight_decay=config.weight_decay,
+        global_clipnorm=config.gradient_clip_norm or None,
+    )
+
+
+def feature_statistics(
+    model: SpeechModel, examples: Sequence[Example]
+) -> tuple[np.ndarray, np.ndarray]:
+    """Mean and standard deviation of each value of a true frame, float32 ``[features]``.
+
+    Taken from at most ``STATISTICS_EXAMPLES`` recordings, spread evenly over all.
+    """
+    config = model.config.features
+    chosen = examples[:: -(-len(examples) // STATISTICS_EXAMPLES)]
+    total, squares, count = np.zeros(config.num_features), np.zeros(config.num_features), 0
+    for batch in evaluation_batches(chosen, EVALUATION_BATCH, config.sample_rate_hz):
+        frames = ops.convert_to_numpy(
+            model.front_end.unnormalised(batch.x["waveform"], batch.x["num_samples"])
+        )
+        for row, num_samples in zip(frames, batch.x["num_samples"], strict=True):
+            true = np.asarray(row[: config.num_frames(int(num_samples))], np.float64)
+            total += true.sum(axis=0)
+            squares += np.square(true).sum(axis=0)
+            count += len(true)
+    mean = total / count
+    return mean.astype(np.float32), np.sqrt(squares / count - mean**2).astype(np.float32)
+
+
+def evaluate_examples(model: SpeechModel, examples: Sequence[Example]) -> dict[str, Any]:
+    """Accuracy and mean loss over examples, each counted once."""
+    correct = loss = 0.0
+    rate_hz = model.config.features.sample_rate_hz
+    for batch in evaluation_batches(examples, EVALUATION_BATCH, rate_hz):
+        found = model.test_on_batch(batch.x, batch.y, return_dict=True)
+        size = len(batch.x["num_samples"])
+        correct += found["accuracy"] * size
+        loss += found["loss"] * size
+    return {
+        "accuracy": round(correct / len(examples), 6),
+        "loss": round(loss / len(examples), 6),
+        "utterances": len(examples),
+        "speakers": len({example.row.speaker for example in examples}),
+    }
+
+
+def prefetch(items: Iterator[T]) -> Iterator[T]:
+    """The same items, made ahead in a thread; an error there is raised here."""
+    done = object()
+    ready: queue.Queue[Any] = queue.Queue(maxsize=PREFETCHED_BATCHES)
+    stopped = threading.Event()
+
+    def work() -> None:
+        try:
+            for item in items:
+                while not stopped.is_set():
+                    try:
+                        ready.put(item, timeout=0.1)
+                        break
+                    except queue.Full:
+                        continue
+                if stopped.is_set():
+                    return
+            ready.put(done)
+        except BaseException as error:
+            ready.put(error)
+
+    threading.Thread(target=work, daemon=True).start()
+    try:
+        while (item := ready.get()) is not done:
+            if isinstance(item, BaseException):
+                raise item
+            yield item
+    finally:
+        stopped.set()
+
+
+def _load(
+    rows: Sequence[Utterance],
+    labels: Labels,
+    config: ModelConfig,
+    skip_broken: bool,
+    purpose: str,
+) -> list[Example]:
+    for row in rows:  # before minutes of reading
+        config.head.targets(row.text, labels)
+    features = config.features
+    loaded, _ = load_waveforms(
+        rows,
+        features.sample_rate_hz,
+        features.window_length,
+        skip_broken=skip_broken,
+        purpose=purpose,
+    )
+    return make_examples(loaded, labels, config.head)

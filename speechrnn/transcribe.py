@@ -1,0 +1,130 @@
+"""Many recordings -> one record each, in input order, whatever happens to single ones."""
+
+from __future__ import annotations
+
+import csv
+import json
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from pathlib import Path
+from typing import Any, TextIO
+
+from speechrnn.audio import find_audio
+from speechrnn.datasets.manifest import read_data
+from speechrnn.errors import AudioError, DataError
+from speechrnn.recognize import Model
+
+Record = dict[str, Any]
+
+
+def find_inputs(inputs: Sequence[str]) -> list[Path]:
+    """Files as they are, the recordings below folders, and the rows of .jsonl manifests.
+
+    A file that is missing or broken is kept: it becomes a record with its error.
+
+    Raises:
+        DataError: A folder without recordings, or a faulty manifest.
+    """
+    found: list[Path] = []
+    for name in inputs:
+        path = Path(name)
+        if path.is_dir():
+            recordings = find_audio(path)
+            if not recordings:
+                raise DataError(f"{path}: folder without recordings, expected sound files in it")
+            found += recordings
+        elif path.suffix == ".jsonl":
+            found += [row.path for row in read_data(path)]
+        else:
+            found.append(path)
+    return found
+
+
+def transcribe_files(model: Model, paths: Iterable[Path]) -> Iterator[Record]:
+    """A record for each path, in order.
+
+    Yields:
+        ``audio_filepath``, ``status`` ("ok" or "error"), ``text``, ``confidence``, ``duration``,
+        ``words`` (``text``, ``start``, ``end``, ``confidence``; seconds), ``error``.
+    """
+    for path in paths:
+        try:
+            transcript = model.transcribe(path)
+        except AudioError as error:
+            yield _record(path, status="error", error=error.reason)
+            continue
+        yield _record(
+            path,
+            text=transcript.text,
+            confidence=round(transcript.confidence, 6),
+            duration=round(transcript.duration, 4),
+            words=[
+                {
+                    "text": word.text,
+                    "start": round(word.start, 4),
+                    "end": round(word.end, 4),
+                    "confidence": round(word.confidence, 6),
+                }
+                for word in transcript.words
+            ],
+        )
+
+
+def _record(path: Path, **values: Any) -> Record:
+    empty: Record = {
+        "audio_filepath": str(path),
+        "status": "ok",
+        "text": None,
+        "confidence": None,
+        "duration": None,
+        "words": [],
+        "error": None,
+    }
+    return {**empty, **values}
+
+
+class JsonLines:
+    """One JSON object a line."""
+
+    def __init__(self, stream: TextIO) -> None:
+        self._stream = stream
+
+    def write(self, record: Mapping[str, Any]) -> None:
+        """Add a record."""
+        self._stream.write(json.dumps(record, ensure_ascii=False) + "\n")
+
+
+class Text:
+    """The text alone, one recording a line; a broken one is an empty line."""
+
+    def __init__(self, stream: TextIO) -> None:
+        self._stream = stream
+
+    def write(self, record: Mapping[str, Any]) -> None:
+        """Add a record."""
+        self._stream.write((record["text"] or "") + "\n")
+
+
+class Csv:
+    """A header and one row a recording, quoted as RFC 4180 says."""
+
+    columns = ("audio_filepath", "status", "text", "confidence", "duration", "error")
+    dialect = "excel"
+
+    def __init__(self, stream: TextIO) -> None:
+        self._writer = csv.DictWriter(
+            stream, self.columns, dialect=self.dialect, extrasaction="ignore", lineterminator="\n"
+        )
+        self._writer.writeheader()
+
+    def write(self, record: Mapping[str, Any]) -> None:
+        """Add a record."""
+        self._writer.writerow(record)
+
+
+class Tsv(Csv):
+    """As CSV, with tabs between the columns."""
+
+    dialect = "excel-tab"
+
+
+WRITERS = {"jsonl": JsonLines, "csv": Csv, "tsv": Tsv, "txt": Text}

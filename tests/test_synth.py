@@ -1,0 +1,419 @@
+"""The synthetic data set: repeatable, fairly split, well formed, and refused with one line."""
+
+from __future__ import annotations
+
+import builtins
+import dataclasses
+import hashlib
+import json
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import soundfile
+
+from speechrnn.datasets import synth
+from speechrnn.datasets.manifest import check_disjoint, read_data
+from speechrnn.datasets.synth import SynthConfig, make_clip, place_word, safe_name, synthesise
+from speechrnn.errors import ConfigError, DataError, MissingExtraError, OutputError
+
+SMALL = SynthConfig(words=("yes", "turn on"), num_voices=8, clips_per_voice=2)
+# Breath noise (f2), echo (Marco), three synthesisers (klatt4, edward2, m3): all kinds of state.
+STATEFUL_VOICES = ("f2", "Marco", "klatt4", "edward2", "m3")
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    out_dir = tmp_path_factory.mktemp("synth") / "words"
+    synthesise(SMALL, out_dir)
+    return out_dir
+
+
+def rows_of(folder: Path) -> list[dict[str, Any]]:
+    return [
+        json.loads(line)
+        for split in synth.SPLIT_SHARES
+        for line in (folder / f"{split}.jsonl").read_text(encoding="utf-8").splitlines()
+    ]
+
+
+def digests(folder: Path) -> dict[str, str]:
+    return {
+        file.relative_to(folder).as_posix(): hashlib.sha1(file.read_bytes()).hexdigest()
+        for file in sorted(folder.rglob("*.*"))
+    }
+
+
+# --- voices and splits
+
+
+def test_no_voice_stands_in_two_splits(folder: Path) -> None:
+    train, val, test = (read_data(folder / f"{split}.jsonl") for split in synth.SPLIT_SHARES)
+    check_disjoint(train, val)
+    check_disjoint(train, test)
+    check_disjoint(val, test)
+    assert len(train) > len(val) > 0 < len(test)
+
+
+def test_look_alikes_stand_in_one_split() -> None:
+    for row in synth.SAME_SPEAKER:
+        assert len({synth.split_of(voice) for voice in row.split()}) == 1
+
+
+def test_voices_with_equal_formants_are_listed_as_look_alikes() -> None:
+    by_formants: dict[tuple[str, ...], set[str]] = {}
+    for voice in synth.available_voices():
+        file = synth._espeak().data / "voices" / "!v" / voice
+        formants = {"1": "100", "2": "100", "3": "100"}
+        for line in file.read_text(errors="replace").splitlines():
+            parts = line.split()
+            if parts[:1] == ["formant"] and parts[1] in formants:
+                formants[parts[1]] = parts[2]
+        leader = synth._LEADER.get(voice, voice)
+        by_formants.setdefault(tuple(formants.values()), set()).add(leader)
+    assert [names for names in by_formants.values() if len(names) > 1] == []
+
+
+def test_the_lists_name_only_voices_that_exist_and_no_voice_twice() -> None:
+    everyone = {file.name for file in (synth._espeak().data / "voices" / "!v").iterdir()}
+    listed = [voice for row in synth.SAME_SPEAKER for voice in row.split()]
+    assert set(listed) | set(synth.EXCLUDED_VOICES) <= everyone
+    assert len(listed) == len(set(listed))
+    assert not set(listed) & set(synth.EXCLUDED_VOICES)
+
+
+def test_shares_are_near_70_15_15_and_more_voices_keep_the_earlier_ones() -> None:
+    chosen: list[str] = []
+    for num_voices in (4, 5, 20, 60):
+        more = synth.choose_voices(num_voices)
+        assert set(chosen) <= set(more)
+        assert len(more) == num_voices
+        chosen = more
+        splits = [synth.split_of(voice) for voice in chosen]
+        assert set(splits) == set(synth.SPLIT_SHARES)
+        # 2 voices: rounding to whole voices, in each of the other two splits
+        assert abs(splits.count("train") - 0.7 * num_voices) <= 2
+
+
+def test_every_voice_gives_a_loud_enough_word_of_sane_length() -> None:
+    for voice in synth.available_voices():
+        word = synth.speak("yes", voice, "en-us", speed_wpm=170, pitch=50, pitch_range=50, seed=1)
+        assert 0.25 < len(word) / synth.ESPEAK_RATE_HZ < 0.6, voice
+        # espeak-ng's limiter acts at full scale; at the low volume no voice comes near it
+        assert 0.03 < np.max(np.abs(word)) < 0.9, voice
+        assert np.sqrt(np.mean(word**2)) > 0.005, voice
+
+
+def test_accents_leave_out_other_scripts() -> None:
+    accents = synth.available_accents("en")
+    assert {"en", "en-us", "en-gb-scotland"} <= set(accents)
+    assert "en-shaw" not in accents
+    assert synth.available_accents("fa") == ("fa",)
+
+
+# --- determinism
+
+
+@pytest.mark.parametrize("voice", STATEFUL_VOICES)
+def test_a_clip_is_the_same_after_any_other_clips(voice: str) -> None:
+    first = make_clip(SMALL, voice, "yes", 0)
+    for other in STATEFUL_VOICES:
+        make_clip(SMALL, other, "turn on", 1)
+    np.testing.assert_array_equal(make_clip(SMALL, voice, "yes", 0), first)
+
+
+def test_a_clip_is_the_same_in_another_process() -> None:
+    code = (
+        "import sys, hashlib; from speechrnn.datasets.synth import *;"
+        "c = SynthConfig(words=('yes', 'turn on'), num_voices=8, clips_per_voice=2);"
+        "print(hashlib.sha1(make_clip(c, 'f2', 'yes', 1).tobytes()).hexdigest())"
+    )
+    done = subprocess.run(
+        [sys.executable, "-c", code],
+        capture_output=True,
+        text=True,
+        check=True,
+        cwd=Path(synth.__file__).parents[2],
+    )
+    here = hashlib.sha1(make_clip(SMALL, "f2", "yes", 1).tobytes()).hexdigest()
+    assert done.stdout.strip() == here
+    assert done.stderr == ""
+
+
+def test_clips_differ_by_seed_voice_word_and_index() -> None:
+    clips = [
+        make_clip(SMALL, "f2", "yes", 0),
+        make_clip(dataclasses.replace(SMALL, seed=1), "f2", "yes", 0),
+        make_clip(SMALL, "f1", "yes", 0),
+        make_clip(SMALL, "f2", "turn on", 0),
+        make_clip(SMALL, "f2", "yes", 1),
+    ]
+    assert len({clip.tobytes() for clip in clips}) == len(clips)
+
+
+def test_the_noise_in_a_voice_comes_from_the_seed_alone() -> None:
+    settings = {"speed_wpm": 170, "pitch": 50, "pitch_range": 50}
+    first, second, again = (
+        synth.speak("yes", "f2", "en-us", seed=seed, **settings).tobytes() for seed in (1, 2, 1)
+    )
+    assert first == again != second
+
+
+def test_adding_words_voices_and_clips_changes_no_file(folder: Path, tmp_path: Path) -> None:
+    more = SynthConfig(words=("no", "turn on", "yes"), num_voices=9, clips_per_voice=3)
+    synthesise(more, tmp_path / "more")
+    small, large = digests(folder), digests(tmp_path / "more")
+    clips = [name for name in small if name.endswith(".flac")]
+    assert len(clips) == 8 * 2 * 2
+    assert {name: large[name] for name in clips} == {name: small[name] for name in clips}
+
+
+# --- clips
+
+
+def test_clips_are_exactly_one_second_finite_unclipped_and_never_digital_silence(
+    folder: Path,
+) -> None:
+    for row in rows_of(folder):
+        clip, rate_hz = soundfile.read(folder / row["audio_filepath"], dtype="int16")
+        assert rate_hz == 16000
+        assert clip.shape == (16000,)
+        assert row["duration"] == 1.0
+        # -20 dBFS is 3277; MAX_PEAK is 32440
+        assert 3200 < np.max(np.abs(clip.astype(int))) <= 32440
+        edge = clip[: int(0.05 * rate_hz)]
+        assert np.count_nonzero(edge) > len(edge) / 2
+
+
+def test_a_word_longer_than_the_clip_is_kept_whole() -> None:
+    config = dataclasses.replace(SMALL, clip_s=0.2, lead_s=(0.1, 0.1), trail_s=(0.05, 0.05))
+    word = np.sin(np.arange(8000, dtype=np.float32))
+    clip = place_word(word, config, np.random.default_rng(0))
+    assert clip.shape == (1600 + 8000 + 800,)
+    assert clip.dtype == np.float32
+    assert np.corrcoef(clip[1600:9600], word)[0, 1] > 0.98  # SNR of 15 dB and more
+
+
+def test_a_word_of_the_clips_length_gets_no_silence() -> None:
+    word = np.ones(16000, np.float32)
+    assert place_word(word, SMALL, np.random.default_rng(0)).shape == (16000,)
+
+
+def test_loud_noise_on_a_loud_word_does_not_clip() -> None:
+    config = dataclasses.replace(SMALL, snr_db=(0.0, 0.0), peak_dbfs=(0.0, 0.0))
+    clip = place_word(np.sin(np.arange(9000.0)), config, np.random.default_rng(0))
+    assert np.max(np.abs(clip)) == pytest.approx(synth.MAX_PEAK, abs=1e-6)
+
+
+@pytest.mark.parametrize("snr_db", [15.0, 40.0])
+def test_noise_has_the_ratio_asked_for(snr_db: float) -> None:
+    config = dataclasses.replace(
+        SMALL, snr_db=(snr_db, snr_db), clip_s=4.0, lead_s=(3.0, 3.0), trail_s=(0.0, 0.0)
+    )
+    word = np.sin(np.arange(16000, dtype=np.float32))
+    clip = place_word(word, config, np.random.default_rng(5)).astype(np.float64)
+    noise = clip[:48000]
+    ratio = 10 * np.log10(np.mean(clip[48000:] ** 2) / np.mean(noise**2))
+    # 1.5 dB: the word's part holds noise too, and brown noise is uneven over 3 s
+    assert ratio == pytest.approx(snr_db, abs=1.5)
+
+
+@pytest.mark.parametrize("exponent", [0.0, 1.0, 2.0])
+def test_noise_falls_by_its_exponent(exponent: float) -> None:
+    noise = synth.coloured_noise(2**16, exponent, np.random.default_rng(0))
+    assert np.mean(noise) == pytest.approx(0, abs=1e-9)
+    assert np.mean(noise**2) == pytest.approx(1)
+    power = np.abs(np.fft.rfft(noise)) ** 2
+    low, high = np.mean(power[1000:2000]), np.mean(power[8000:16000])
+    # Three octaves apart; 10 %: the spread of a mean over 1000 bins is 3 %.
+    assert low / high == pytest.approx(8**exponent, rel=0.1)
+
+
+@pytest.mark.parametrize(("language", "word"), [("ar", "نعم"), ("de", "über"), ("cmn", "你好")])
+def test_other_languages_speak(language: str, word: str) -> None:
+    config = SynthConfig(words=(word,), language=language)
+    assert make_clip(config, "f1", word, 0).shape == (16000,)
+
+
+# --- names
+
+
+@pytest.mark.parametrize("word", ["go", "up", "7", "yes"])
+def test_plain_words_name_their_folder(word: str) -> None:
+    assert safe_name(word) == word
+
+
+def test_no_two_words_share_a_folder_and_every_name_is_safe() -> None:
+    words = ["go", "Go", "GO", "g o", "g_o", "g/o", "g\\o", "..", ".", "con", "nul", "lpt1", "*"]
+    words += ["نعم", "نَعم", "über", "uber", "on?", "on:", "a" * 300, "a" * 301, "ض" * 300]
+    words += [safe_name(word) for word in words if safe_name(word) != word]
+    names = [safe_name(word) for word in words]
+    assert len({name.casefold() for name in names}) == len(words)
+    for name in names:
+        assert len(name.encode()) <= 200
+        assert not set(name) & set('/\\:*?"<>| .')
+        assert name not in ("con", "nul", "lpt1")
+
+
+# --- the folder on disk
+
+
+def test_manifests_keep_their_contract(folder: Path) -> None:
+    manifests = synthesise(SMALL, folder)
+    assert manifests == {split: folder / f"{split}.jsonl" for split in ("train", "val", "test")}
+    for split, manifest in manifests.items():
+        rows = [json.loads(line) for line in manifest.read_text(encoding="utf-8").splitlines()]
+        names = [row["audio_filepath"] for row in rows]
+        assert names == sorted(names)
+        assert len(names) == len(set(names))
+        for row in rows:
+            assert set(row) == {"audio_filepath", "duration", "text", "speaker"}
+            assert row["text"] in SMALL.words
+            place, word, file = row["audio_filepath"].split("/")
+            assert (place, word) == (split, safe_name(row["text"]))
+            assert file.startswith(f"{row['speaker']}_nohash_")
+            assert (folder / row["audio_filepath"]).is_file()
+    assert len(rows_of(folder)) == 8 * 2 * 2
+
+
+def test_texts_stay_readable_in_the_manifest(tmp_path: Path) -> None:
+    config = SynthConfig(words=("نعم",), language="ar", num_voices=4, clips_per_voice=1)
+    manifest = synthesise(config, tmp_path)["train"]
+    assert '"text": "نعم"' in manifest.read_text(encoding="utf-8")
+    assert {row.text for row in read_data(manifest)} == {"نعم"}
+
+
+def test_a_complete_folder_is_returned_untouched(folder: Path) -> None:
+    before = {file: file.stat().st_mtime_ns for file in folder.rglob("*")}
+    synthesise(SMALL, folder)
+    assert {file: file.stat().st_mtime_ns for file in folder.rglob("*")} == before
+
+
+def test_a_half_written_folder_is_done_again(folder: Path, tmp_path: Path) -> None:
+    class StopError(Exception):
+        pass
+
+    def stop(done: int, total: int) -> None:
+        assert total == 32
+        if done == 9:
+            raise StopError
+
+    with pytest.raises(StopError):
+        synthesise(SMALL, tmp_path / "words", progress=stop)
+    assert not (tmp_path / "words" / synth.MARKER).exists()
+    synthesise(SMALL, tmp_path / "words")
+    assert digests(tmp_path / "words") == digests(folder)
+
+
+# --- errors, one line each
+
+
+def check_one_line(error: pytest.ExceptionInfo[Exception]) -> None:
+    assert "\n" not in str(error.value)
+
+
+@pytest.mark.parametrize(
+    "changes",
+    [
+        {"words": ()},
+        {"words": "yes"},
+        {"words": ("yes", "no", "yes")},
+        {"words": ("yes", " yes ")},
+        {"words": ("e\u0301", "\u00e9")},
+        {"words": ("yes", " ")},
+        {"words": ("a\x01b",)},
+        {"num_voices": 3},
+        {"clips_per_voice": 0},
+        {"clip_s": float("nan")},
+        {"pitch": (50, 100)},
+        {"pitch": (60, 50)},
+        {"snr_db": (10.0, 20.0, 30.0)},
+    ],
+)
+def test_unusable_settings_are_refused(changes: dict[str, Any]) -> None:
+    with pytest.raises(ConfigError) as error:
+        dataclasses.replace(SMALL, **changes)
+    check_one_line(error)
+    assert str(error.value).startswith(next(iter(changes)))
+
+
+@pytest.mark.parametrize(
+    ("changes", "problem"),
+    [
+        ({"words": ("yes", "...")}, DataError),
+        ({"language": "xx"}, ConfigError),
+        ({"num_voices": 999}, ConfigError),
+    ],
+)
+def test_what_espeak_cannot_do_is_refused_before_anything_is_written(
+    changes: dict[str, Any], problem: type[Exception], tmp_path: Path
+) -> None:
+    with pytest.raises(problem) as error:
+        synthesise(dataclasses.replace(SMALL, **changes), tmp_path / "words")
+    check_one_line(error)
+    assert not (tmp_path / "words").exists()
+
+
+def test_foreign_folders_are_left_alone(folder: Path, tmp_path: Path) -> None:
+    (tmp_path / "thesis.txt").write_text("mine")
+    (tmp_path / "file").write_text("")
+    other = dataclasses.replace(SMALL, seed=1)
+    for config, place in [(SMALL, tmp_path), (other, folder), (SMALL, tmp_path / "file")]:
+        with pytest.raises(OutputError) as error:
+            synthesise(config, place)
+        check_one_line(error)
+    assert sorted(file.name for file in tmp_path.iterdir()) == ["file", "thesis.txt"]
+
+
+def test_a_folder_half_written_with_other_settings_is_left_alone(tmp_path: Path) -> None:
+    (tmp_path / synth.PARTIAL_MARKER).write_text('{"words": ["ye')
+    with pytest.raises(OutputError, match="other settings"):
+        synthesise(SMALL, tmp_path)
+
+
+def test_an_unwritable_folder_is_an_output_error(tmp_path: Path) -> None:
+    (tmp_path / "file").write_text("")
+    with pytest.raises(OutputError, match="cannot be written") as error:
+        synthesise(SMALL, tmp_path / "file" / "words")
+    check_one_line(error)
+
+
+def test_an_unwritable_clip_is_an_output_error(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def refuse(file: Path, *_args: object, **_options: object) -> None:
+        raise soundfile.LibsndfileError(2, f"{file}: ")
+
+    monkeypatch.setattr(soundfile, "write", refuse)
+    with pytest.raises(OutputError, match="cannot be written") as error:
+        synthesise(SMALL, tmp_path / "words")
+    check_one_line(error)
+
+
+def test_a_missing_espeak_names_the_extra(monkeypatch: pytest.MonkeyPatch) -> None:
+    real_import = builtins.__import__
+
+    def without_espeak(name: str, *args: Any, **options: Any) -> Any:
+        if name == "espeakng_loader":
+            raise ImportError(name)
+        return real_import(name, *args, **options)
+
+    monkeypatch.setattr(builtins, "__import__", without_espeak)
+    monkeypatch.setattr(synth, "_espeak", synth._espeak.__wrapped__)
+    with pytest.raises(MissingExtraError, match=r"speechrnn\[demo\]"):
+        synth.available_voices()
+
+
+def test_a_library_that_stays_loaded_is_refused() -> None:
+    refusal = pytest.raises(DataError, match="cannot be unloaded")
+    with synth._fresh_library(), refusal, synth._fresh_library():
+        pass
+
+
+def test_espeak_prints_nothing(capfd: pytest.CaptureFixture[str]) -> None:
+    make_clip(SMALL, "f2", "yes", 0)
+    make_clip(SynthConfig(words=("go",), language="ar"), "f2", "go", 0)
+    assert capfd.readouterr() == ("", "")
