@@ -97,8 +97,8 @@ def save_bundle(
     try:
         _write_json(staging / "config.json", config)
         _write_json(staging / "metrics.json", dict(metrics))
-        np.savez(staging / "weights.npz", **_weights(model))
-        np.savez(staging / "selftest.npz", **_selftest(model))
+        _write_npz(staging / "weights.npz", _weights(model))
+        _write_npz(staging / "selftest.npz", _selftest(model))
         lines = (json.dumps(entry, ensure_ascii=False) + "\n" for entry in log)
         (staging / "training_log.jsonl").write_text("".join(lines), encoding="utf-8")
         (staging / "MODEL_CARD.md").write_text(_model_card(config, metrics), encoding="utf-8")
@@ -290,6 +290,10 @@ def _read_json(file: Path) -> dict[str, Any]:
 def _write_json(file: Path, content: Mapping[str, Any]) -> None:
     text = json.dumps(content, indent=2, ensure_ascii=False, sort_keys=False)
     file.write_text(text + "\n", encoding="utf-8")
+
+
+def _write_npz(file: Path, arrays: dict[str, Any]) -> None:
+    np.savez(file, allow_pickle=False, **arrays)
 
 
 def _read_npz(file: Path) -> dict[str, np.ndarray]:

@@ -19,7 +19,7 @@ from speechrnn.errors import OutputError, SpeechRNNError
 from speechrnn.version import __version__
 
 if TYPE_CHECKING:
-    from speechrnn.datasets.manifest import Utterance
+    from speechrnn.datasets.manifest import Split, Utterance
 
 OK, SOME_FAILED, WRONG_CALL, INTERRUPTED = 0, 1, 2, 130
 DEFAULT_PRESET = "commands"
@@ -227,7 +227,7 @@ def _evaluate(options: argparse.Namespace) -> int:
     from speechrnn.evaluate import evaluate_model
     from speechrnn.recognize import load_model
 
-    split = options.split or ("test" if has_split_lists(options.data) else "all")
+    split: Split = options.split or ("test" if has_split_lists(options.data) else "all")
     rows = read_data(options.data, split)
     model = load_model(options.model)
     result = evaluate_model(model, rows, data_name=options.data, skip_broken=options.skip_broken)
@@ -286,13 +286,13 @@ def _export(options: argparse.Namespace) -> int:
 
 def _transcribe(options: argparse.Namespace) -> int:
     from speechrnn.recognize import load_model
-    from speechrnn.transcribe import WRITERS, find_inputs, transcribe_files
+    from speechrnn.transcribe import WRITERS, Writer, find_inputs, transcribe_files
 
     paths = find_inputs(options.inputs)
     model = load_model(options.model)
     failed = 0
     with _output(options.to, options.force) as stream:
-        writer = WRITERS[options.format](stream)
+        writer: Writer = WRITERS[options.format](stream)
         for record in transcribe_files(model, _shown(paths, options.to)):
             writer.write(record)
             stream.flush()

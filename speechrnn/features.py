@@ -176,7 +176,8 @@ def mel_filterbank(config: FeatureConfig) -> np.ndarray:
     Source: the same as ``librosa.filters.mel`` 0.11 (transposed), ``norm="slaney"``.
     """
     ends_mel = hz_to_mel(np.array([config.low_hz, config.high_hz]), config.mel_scale)
-    edges_hz = mel_to_hz(np.linspace(*ends_mel, config.num_mels + 2), config.mel_scale)
+    edges_mel = np.linspace(ends_mel[0], ends_mel[1], config.num_mels + 2)
+    edges_hz = mel_to_hz(edges_mel, config.mel_scale)
     bins_hz = np.arange(config.fft_length // 2 + 1) * config.sample_rate_hz / config.fft_length
     low, centre, high = edges_hz[:-2], edges_hz[1:-1], edges_hz[2:]
     rising = (bins_hz[:, None] - low) / (centre - low)

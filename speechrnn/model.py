@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -66,7 +66,7 @@ class SpeechModel(keras.Model):
         super().__init__(name="speech_model", **kwargs)
         self.config = config
         self.labels = labels
-        self.change_log_mel: Callable[[Any, Any], Any] | None = None  # set by training only
+        self.change_log_mel: Any = None  # (log mel, seed) -> log mel; set by training only
         self.augmentation_seed = keras.random.SeedGenerator(0)
         self.front_end = MFCC(config.features, name="front_end")
         self.encoder = config.encoder.build_layer()

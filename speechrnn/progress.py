@@ -7,7 +7,7 @@ from collections.abc import Iterable
 from typing import Any
 
 
-def progress(items: Iterable, purpose: str, *, unit: str, total: int | None = None) -> Any:
+def progress(items: Iterable | None, purpose: str, *, unit: str, total: int | None = None) -> Any:
     """``items`` as a tqdm bar on standard error, with rate and time left."""
     from tqdm import tqdm  # 20 ms that a single transcription need not pay
 

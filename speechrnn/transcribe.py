@@ -6,7 +6,7 @@ import csv
 import json
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
-from typing import Any, TextIO
+from typing import Any, Protocol, TextIO
 
 from speechrnn.audio import find_audio
 from speechrnn.datasets.manifest import read_data
@@ -82,6 +82,15 @@ def _record(path: Path, **values: Any) -> Record:
     return {**empty, **values}
 
 
+class Writer(Protocol):
+    """A format of results: made with an open text stream, then given each record."""
+
+    def __init__(self, stream: TextIO) -> None: ...
+
+    def write(self, record: Mapping[str, Any]) -> None:
+        """Add a record."""
+
+
 class JsonLines:
     """One JSON object a line."""
 
@@ -127,4 +136,4 @@ class Tsv(Csv):
     dialect = "excel-tab"
 
 
-WRITERS = {"jsonl": JsonLines, "csv": Csv, "tsv": Tsv, "txt": Text}
+WRITERS: dict[str, type[Writer]] = {"jsonl": JsonLines, "csv": Csv, "tsv": Tsv, "txt": Text}

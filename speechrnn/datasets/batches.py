@@ -105,7 +105,7 @@ def _pad(waveforms: list[np.ndarray], targets: list[list[int]], sample_rate_hz: 
 
 
 def _stack(rows: Sequence[Sequence | np.ndarray], size: int, dtype: type) -> np.ndarray:
-    stacked = np.zeros((len(rows), size), dtype)
+    stacked: np.ndarray = np.zeros((len(rows), size), dtype)
     for target, row in zip(stacked, rows, strict=True):
         target[: len(row)] = row
     return stacked

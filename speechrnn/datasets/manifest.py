@@ -194,9 +194,7 @@ def _parse_row(line: str, manifest: Path, number: int) -> Utterance:
         if not isinstance(row.get(key), str):
             raise DataError(f"{where}: {key!r} is {row.get(key)!r}, expected a string")
     duration = row.get("duration")
-    if duration is not None and (
-        isinstance(duration, bool) or not isinstance(duration, int | float)
-    ):
+    if not (duration is None or type(duration) in (int, float)):
         raise DataError(f"{where}: 'duration' is {duration!r}, expected seconds as a number")
     return Utterance(
         path=manifest.parent / row["audio_filepath"],

@@ -69,7 +69,7 @@ class RecurrentEncoder(layers.Layer):
         super().__init__(**kwargs)
         self.supports_masking = True  # Keras' implicit masks are not used: lengths are explicit
         self.config = config
-        self.convolution = None
+        self.convolution: Any = None
         if config.conv_filters:
             self.convolution = layers.Conv1D(
                 config.conv_filters, config.conv_kernel, strides=config.conv_stride, name="conv"
