@@ -210,6 +210,12 @@ def load_bundle(path: Path) -> tuple[SpeechModel, BundleInfo]:
     return model, info
 
 
+def read_log(path: Path) -> list[dict[str, Any]]:
+    """The training log of a bundle, one entry an epoch."""
+    text = (path / "training_log.jsonl").read_text(encoding="utf-8")
+    return [json.loads(line) for line in text.splitlines()]
+
+
 def read_selftest(path: Path) -> tuple[np.ndarray, np.ndarray]:
     """The self-test waveform, float32 ``[samples]``, and the model's answer to it."""
     arrays = _read_npz(path / "selftest.npz")

@@ -149,7 +149,7 @@ def _demo(options: argparse.Namespace) -> int:
 
 def _synth(options: argparse.Namespace) -> int:
     from speechrnn.datasets.synth import SynthConfig, synthesise
-    from speechrnn.progress import progress
+    from speechrnn.progress import bar
 
     config = SynthConfig(
         words=tuple(word.strip() for word in options.words.split(",")),
@@ -159,13 +159,7 @@ def _synth(options: argparse.Namespace) -> int:
         sample_rate_hz=options.sample_rate,
         seed=options.seed,
     )
-    bar = progress(None, "synthesising", unit="clip")
-
-    def show(done: int, total: int) -> None:
-        bar.total = total
-        bar.update(done - bar.n)
-
-    with bar:
+    with bar("synthesising", unit="clip") as show:
         manifests = synthesise(config, options.out, progress=show)
     for split, manifest in manifests.items():
         rows = sum(1 for _ in manifest.open(encoding="utf-8"))

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import sys
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import contextmanager
 from typing import Any
 
 
@@ -22,3 +23,15 @@ def progress(items: Iterable | None, purpose: str, *, unit: str, total: int | No
         dynamic_ncols=True,
         mininterval=0.2,
     )
+
+
+@contextmanager
+def bar(purpose: str, *, unit: str) -> Iterator[Callable[[int, int], None]]:
+    """A bar to be told what is done: yields a function of (done, total)."""
+    with progress(None, purpose, unit=unit) as line:
+
+        def show(done: int, total: int) -> None:
+            line.total = total
+            line.update(done - line.n)
+
+        yield show

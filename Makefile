@@ -1,0 +1,52 @@
+# Needs Python 3.11 or newer, make, and the package index; everything else goes into $(VENV).
+PYTHON ?= python3
+VENV ?= .venv
+RUN = $(VENV)/bin
+
+.PHONY: demo test test-heavy lint benchmarks lock sample clean
+
+demo: $(VENV)/demo.installed          ## words -> train -> evaluate -> export -> transcribe
+	$(RUN)/speechrnn demo
+
+test: $(VENV)/dev.installed           ## lint and the test suite, minutes
+	$(MAKE) --no-print-directory lint
+	$(RUN)/python -m pytest
+
+test-heavy: $(VENV)/dev.installed     ## the tests that take minutes each
+	$(RUN)/python -m pytest -m heavy
+
+lint: $(VENV)/dev.installed           ## ruff and mypy
+	$(RUN)/ruff check .
+	$(RUN)/ruff format --check .
+	$(RUN)/mypy
+
+benchmarks: $(VENV)/dev.installed     ## every table under benchmarks/, and its results file
+	$(RUN)/python benchmarks/front_end.py --write
+
+lock: $(VENV)/dev.installed           ## constraints.txt anew from pyproject.toml
+	$(RUN)/pip install uv
+	$(RUN)/uv pip compile pyproject.toml --extra dev --universal --python-version 3.11 \
+	  --no-emit-package speechrnn --no-header --output-file constraints.txt
+
+sample: $(VENV)/dev.installed         ## data/sample anew: a few recordings and a small model
+	$(RUN)/python data/make_sample.py
+
+clean:
+	rm -rf $(VENV) demo build *.egg-info .pytest_cache .ruff_cache .mypy_cache .hypothesis
+
+$(VENV)/demo.installed: pyproject.toml constraints.txt
+	$(call install,train,demo)
+
+$(VENV)/dev.installed: pyproject.toml constraints.txt
+	$(call install,dev)
+
+# $(call install,EXTRAS): this project and the exact versions in constraints.txt
+comma := ,
+define install
+	@$(PYTHON) -c "import sys; sys.exit(sys.version_info < (3, 11))" || \
+	  { echo "make: $$($(PYTHON) --version) found, expected Python 3.11 or newer; set PYTHON="; exit 1; }
+	test -d $(VENV) || $(PYTHON) -m venv $(VENV)
+	$(RUN)/python -m pip install --disable-pip-version-check --quiet --progress-bar off \
+	  --constraint constraints.txt --editable '.[$(1)$(if $(2),$(comma)$(2))]'
+	touch $@
+endef
