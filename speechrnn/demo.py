@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import shutil
 import subprocess
 import sys
@@ -59,7 +60,7 @@ def run_demo(out: Path) -> None:
         command = ["transcribe", str(tflite), *map(str, chosen)]
         run = [sys.executable, "-m", "speechrnn", *command, "--format", "tsv"]
         said = subprocess.run(run, capture_output=True, text=True, check=True).stdout
-    print("    $ speechrnn transcribe " + f"{tflite} {clips}/*.wav --format tsv")
+    print(f"    $ {_program()} transcribe {tflite} {clips}/*.wav --format tsv")
     print("".join(f"    {line}\n" for line in said.splitlines()), end="")
     print(_summary(out, figures, exported.num_bytes))
 
@@ -123,7 +124,7 @@ def _counts(rows: dict[str, list[Utterance]]) -> str:
 
 def _summary(out: Path, figures: dict[str, Any], num_bytes: int) -> str:
     clip_ms = 1000 * figures["real_time_factor"] * figures["audio_seconds"] / figures["utterances"]
-    tflite = out / "words.tflite"
+    tflite, program = out / "words.tflite", _program()
     return f"""
   accuracy     {100 * figures["accuracy"]:.1f} % of {figures["utterances"]} clips
                of {figures["speakers"]} voices that it never heard before
@@ -138,11 +139,16 @@ def _summary(out: Path, figures: dict[str, Any], num_bytes: int) -> str:
   {out / "confusions.png"!s:24} what was taken for what
 
   Try next:
-    speechrnn info {tflite}
-    speechrnn transcribe {tflite} YOUR.wav
-    speechrnn evaluate {tflite} --data {out / "data" / "test.jsonl"}
-    speechrnn data synth --words "lights on,lights off,help" --out words
-    speechrnn train --data YOUR_FOLDER_PER_WORD --out my_bundle"""
+    {program} info {tflite}
+    {program} transcribe {tflite} YOUR.wav
+    {program} evaluate {tflite} --data {out / "data" / "test.jsonl"}
+    {program} data synth --words "lights on,lights off,help" --out words
+    {program} train --data YOUR_FOLDER_PER_WORD --out my_bundle"""
+
+
+def _program() -> str:
+    """How to call this program again: by its name, or by its path where that is not on PATH."""
+    return "speechrnn" if shutil.which("speechrnn") else os.path.relpath(sys.argv[0])
 
 
 @contextmanager

@@ -17,7 +17,7 @@ from keras import ops
 
 from speechrnn.bundle import check_output, save_bundle
 from speechrnn.config import from_mapping, to_mapping
-from speechrnn.datasets.augment import Augmentation, augmentations_from_mapping
+from speechrnn.datasets.augment import WaveformAugmentation, augmentations_from_mapping
 from speechrnn.datasets.augment_mel import change_log_mel
 from speechrnn.datasets.batches import (
     Example,
@@ -203,8 +203,8 @@ class _Session:
         if recipe.model.features.normalisation == "training":
             self.model.front_end.set_statistics(*feature_statistics(self.model, train_examples))
         augmentations = augmentations_from_mapping(recipe.augment)
-        self.waveform_augmentations: list[Augmentation] = [
-            a for a in augmentations if hasattr(a, "apply")
+        self.waveform_augmentations = [
+            a for a in augmentations if isinstance(a, WaveformAugmentation)
         ]
         self.model.change_log_mel = change_log_mel(augmentations, recipe.model.features.hop_ms)
         steps = num_training_batches(len(train_examples), self.config.batch_size)

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any, Protocol
+from typing import Any, Protocol, runtime_checkable
 
 import numpy as np
 
@@ -18,8 +18,9 @@ from speechrnn.errors import ConfigError
 AUGMENTATIONS = Registry("augment")
 
 
-class Augmentation(Protocol):
-    """What a registered augmentation offers."""
+@runtime_checkable
+class WaveformAugmentation(Protocol):
+    """What a registered augmentation of waveforms offers."""
 
     def apply(
         self, waveform: np.ndarray, sample_rate_hz: int, rng: np.random.Generator
@@ -27,8 +28,8 @@ class Augmentation(Protocol):
         """A changed copy, float32 ``[samples]``; the argument is left as it was."""
 
 
-def augmentations_from_mapping(sections: Mapping[str, Any]) -> list[Augmentation]:
-    """Build ``{name: settings}`` in order.
+def augmentations_from_mapping(sections: Mapping[str, Any]) -> list[Any]:
+    """Build ``{name: settings}`` in order: waveform and mel augmentations alike.
 
     Raises:
         ConfigError: An unknown name or setting.

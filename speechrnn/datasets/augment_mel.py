@@ -4,13 +4,21 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Protocol, runtime_checkable
 
 import keras
 from keras import ops
 
 from speechrnn.datasets.augment import AUGMENTATIONS
 from speechrnn.errors import ConfigError
+
+
+@runtime_checkable
+class MelAugmentation(Protocol):
+    """What a registered augmentation of mel energies offers."""
+
+    def change(self, log_mel: Any, hop_ms: float, seed: keras.random.SeedGenerator) -> Any:
+        """Changed float32 ``[batch, frames, mels]``, every random number drawn from ``seed``."""
 
 
 @AUGMENTATIONS.register("spec_augment")
@@ -79,7 +87,9 @@ def change_log_mel(
     augmentations: Sequence[Any], hop_ms: float
 ) -> Callable[[Any, keras.random.SeedGenerator], Any] | None:
     """One function that applies those of the augmentations that act on mel energies, or None."""
-    chosen = [augmentation for augmentation in augmentations if hasattr(augmentation, "change")]
+    chosen = [
+        augmentation for augmentation in augmentations if isinstance(augmentation, MelAugmentation)
+    ]
     if not chosen:
         return None
 

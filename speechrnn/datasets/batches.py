@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from speechrnn.datasets.augment import Augmentation
+from speechrnn.datasets.augment import WaveformAugmentation
 from speechrnn.datasets.manifest import Utterance
 from speechrnn.errors import LabelError
 from speechrnn.heads import Head
@@ -61,7 +61,7 @@ def training_batches(
     batch_size: int,
     sample_rate_hz: int,
     rng: np.random.Generator,
-    augmentations: Sequence[Augmentation] = (),
+    augmentations: Sequence[WaveformAugmentation] = (),
 ) -> Iterator[Batch]:
     """One epoch in an order drawn from ``rng``; examples that fill no whole batch sit it out."""
     size = min(batch_size, len(examples))
