@@ -279,7 +279,7 @@ class _Session:
             )
             key = (metrics["accuracy"], -metrics["loss"])
             if not self.best or key > self.best["key"]:
-                weights = [np.array(v) for v in self.model.trainable_variables]
+                weights = _weights(self.model)
                 self.best = {
                     "epoch": entry["epoch"],
                     "metrics": metrics,
@@ -290,7 +290,7 @@ class _Session:
 
     def _save(self, *, finished: bool) -> None:
         """Write the best weights so far as the bundle."""
-        kept = [np.array(v) for v in self.model.trainable_variables]
+        kept = _weights(self.model)
         _assign_all(self.model, self.best["weights"])
         save_bundle(
             self.out,
@@ -317,14 +317,14 @@ class WeightAverage:
 
     def __init__(self, model: SpeechModel, decay: float) -> None:
         self._model, self._decay, self._updates = model, decay, 0
-        self._mean = [np.array(v) for v in model.trainable_variables]
+        self._mean = _weights(model)
 
     def update(self) -> None:
         """Take the weights as they are now into the mean."""
         self._updates += 1
         decay = min(self._decay, self._updates / (9 + self._updates))
         for mean, variable in zip(self._mean, self._model.trainable_variables, strict=True):
-            mean += np.float32(1 - decay) * (np.asarray(variable) - mean)
+            mean += np.float32(1 - decay) * (ops.convert_to_numpy(variable) - mean)
 
     def applied(self) -> _Swapped:
         """A context in which the model has the mean as its weights."""
@@ -336,11 +336,15 @@ class _Swapped:
         self._model, self._weights = model, weights
 
     def __enter__(self) -> None:
-        self._kept = [np.array(v) for v in self._model.trainable_variables]
+        self._kept = _weights(self._model)
         _assign_all(self._model, self._weights)
 
     def __exit__(self, *_: object) -> None:
         _assign_all(self._model, self._kept)
+
+
+def _weights(model: SpeechModel) -> list[np.ndarray]:
+    return [np.array(ops.convert_to_numpy(v)) for v in model.trainable_variables]
 
 
 def _assign_all(model: SpeechModel, weights: Sequence[np.ndarray]) -> None:

@@ -1,0 +1,60 @@
+"""Make data/sample: recordings of six words in eight voices, and a small model that knows them.
+
+Run by ``make sample``; takes some minutes. The model learns from other voices than those of the
+recordings: the synthetic voices are split by name, and the sample is taken from the test voices.
+"""
+
+from __future__ import annotations
+
+import shutil
+import tempfile
+from pathlib import Path
+
+from speechrnn.config import apply_overrides, read_preset
+from speechrnn.datasets.manifest import read_data
+from speechrnn.datasets.synth import SynthConfig, synthesise
+from speechrnn.export import export_bundle
+from speechrnn.extras import require_training
+
+WORDS = ("go", "left", "no", "right", "stop", "yes")
+NUM_SAMPLE_VOICES = 8
+# A fifth of the default model's size: the sample stays small, and the words are few.
+SETTINGS = (
+    "encoder.units=40",
+    "encoder.conv_filters=48",
+    "head.attention_units=32",
+    "train.epochs=40",
+)
+
+
+def main() -> None:
+    require_training("making the sample")
+    from speechrnn.train import Recipe, train_model
+
+    sample = Path(__file__).parent / "sample"
+    with tempfile.TemporaryDirectory(prefix="speechrnn-") as name:
+        folder = Path(name)
+        config = SynthConfig(words=WORDS, num_voices=84, clips_per_voice=3, seed=1)
+        manifests = synthesise(config, folder / "data")
+        rows = {split: read_data(manifest) for split, manifest in manifests.items()}
+        recipe = Recipe.from_mapping(apply_overrides(read_preset("commands"), SETTINGS))
+        train_model(
+            recipe,
+            rows["train"],
+            rows["val"],
+            folder / "bundle",
+            data_name="synthetic voices of espeak-ng (speechrnn data synth)",
+            val_name="other synthetic voices of espeak-ng",
+        )
+        shutil.rmtree(sample, ignore_errors=True)
+        export_bundle(folder / "bundle", sample / "words.tflite")
+        voices = sorted({row.speaker for row in rows["test"]})[:NUM_SAMPLE_VOICES]
+        for row in rows["test"]:
+            if row.speaker in voices and row.path.stem.endswith("_nohash_0"):
+                target = sample / row.text / row.path.name
+                target.parent.mkdir(parents=True, exist_ok=True)
+                shutil.copyfile(row.path, target)
+
+
+if __name__ == "__main__":
+    main()

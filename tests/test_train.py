@@ -1,0 +1,252 @@
+"""Training: seeded, guarded, and saved whenever it improves."""
+
+from __future__ import annotations
+
+import itertools
+import json
+import math
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from keras import ops
+
+from speechrnn.bundle import load_bundle, read_bundle, read_log
+from speechrnn.config import read_preset
+from speechrnn.datasets.batches import Example, training_batches
+from speechrnn.datasets.manifest import Utterance, read_data, split_by_speaker
+from speechrnn.errors import ConfigError, DataError
+from speechrnn.labels import Labels
+from speechrnn.model import build_model
+from speechrnn.train import (
+    Recipe,
+    TrainConfig,
+    WeightAverage,
+    feature_statistics,
+    make_optimizer,
+    prefetch,
+    train_model,
+)
+
+TINY = {
+    "features": {"sample_rate_hz": 8000, "fft_length": 256, "num_mels": 16, "high_hz": 3800.0,
+                 "num_coefficients": 12},
+    "encoder": {"type": "gru", "units": 8, "num_layers": 1},
+    "head": {"type": "classification"},
+    "train": {"epochs": 2, "batch_size": 6},
+}  # fmt: skip
+
+
+def recipe(**train: Any) -> Recipe:
+    return Recipe.from_mapping({**TINY, "train": {**TINY["train"], **train}})
+
+
+def fit(data: Path, out: Path, chosen: Recipe) -> Any:
+    train_rows, val_rows = split_by_speaker(read_data(data), 0.3)
+    return train_model(chosen, train_rows, val_rows, out, data_name="tones", val_name="others")
+
+
+def example(num_samples: int = 400, target: int = 1) -> Example:
+    return Example(Utterance(Path("x.wav"), "a"), np.ones(num_samples, np.float32), [target])
+
+
+def test_the_same_seed_gives_the_same_model(tiny_data: Path, tmp_path: Path):
+    for name in ("first", "second"):
+        fit(tiny_data, tmp_path / name, recipe(seed=3))
+    logs = [read_log(tmp_path / name) for name in ("first", "second")]
+    kept = ("loss", "accuracy", "val_loss", "val_accuracy")
+    for one, other in zip(*logs, strict=True):
+        assert [one[k] for k in kept] == pytest.approx([other[k] for k in kept], abs=1e-5)
+
+
+def test_another_seed_gives_another_model(tiny_data: Path, tmp_path: Path):
+    losses = []
+    for seed in (0, 1):
+        fit(tiny_data, tmp_path / str(seed), recipe(seed=seed, epochs=1))
+        losses.append(read_log(tmp_path / str(seed))[0]["loss"])
+    assert losses[0] != losses[1]
+
+
+def test_training_learns(tiny_data: Path, tmp_path: Path):
+    fit(tiny_data, tmp_path / "b", recipe(epochs=25, learning_rate=0.02))
+    log = read_log(tmp_path / "b")
+    assert log[-1]["loss"] < 0.3 * log[0]["loss"]
+    assert log[-1]["accuracy"] > 0.9
+
+
+def test_the_bundle_is_the_best_epoch(tiny_data: Path, tmp_path: Path):
+    result = fit(tiny_data, tmp_path / "b", recipe(epochs=6, learning_rate=0.02))
+    log = read_log(result.bundle)
+    best = max(log, key=lambda entry: (entry["val_accuracy"], -entry["val_loss"]))
+    assert result.best_epoch == best["epoch"]
+    assert read_bundle(result.bundle).metrics["val"]["accuracy"] == best["val_accuracy"]
+
+
+def test_a_finished_training_says_so(tiny_data: Path, tmp_path: Path):
+    info = read_bundle(fit(tiny_data, tmp_path / "b", recipe()).bundle)
+    assert info.training["finished"] is True
+    assert info.training["epochs_done"] == 2
+    assert info.training["recipe"] == recipe().to_mapping()
+
+
+def test_interruption_keeps_the_best_model(
+    tiny_data: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+):
+    calls = iter(range(100))
+
+    def update(self: WeightAverage) -> None:
+        if next(calls) == 5:
+            raise KeyboardInterrupt
+
+    monkeypatch.setattr(WeightAverage, "update", update)
+    result = fit(tiny_data, tmp_path / "b", recipe(epochs=50))
+    assert result.interrupted
+    model, info = load_bundle(result.bundle)
+    assert info.training["finished"] is False
+    assert len(model.labels) == 3
+
+
+def test_interruption_in_the_first_epoch_keeps_what_there_is(
+    tiny_data: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+):
+    def update(self: WeightAverage) -> None:
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(WeightAverage, "update", update)
+    result = fit(tiny_data, tmp_path / "b", recipe())
+    assert result.best_epoch == 0
+    assert read_bundle(result.bundle).training["finished"] is False
+
+
+def test_a_loss_that_is_no_number_stops_with_a_remedy(
+    tiny_data: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+):
+    from speechrnn.model import SpeechModel
+
+    def broken(*_: Any, **__: Any) -> dict[str, float]:
+        return {"loss": math.nan, "accuracy": 0.0}
+
+    monkeypatch.setattr(SpeechModel, "train_on_batch", broken)
+    with pytest.raises(DataError, match="learning_rate"):
+        fit(tiny_data, tmp_path / "b", recipe())
+
+
+def test_one_label_only_is_refused(tiny_data: Path, tmp_path: Path):
+    rows = [row for row in read_data(tiny_data) if row.text == "go"]
+    train_rows, val_rows = split_by_speaker(rows, 0.3)
+    with pytest.raises(DataError, match="only the label 'go'"):
+        train_model(recipe(), train_rows, val_rows, tmp_path / "b", data_name="d", val_name="v")
+    assert not (tmp_path / "b").exists()
+
+
+def test_a_speaker_on_both_sides_is_refused(tiny_data: Path, tmp_path: Path):
+    rows = read_data(tiny_data)
+    with pytest.raises(DataError, match="ann"):
+        train_model(recipe(), rows, rows[:3], tmp_path / "b", data_name="d", val_name="v")
+
+
+def test_label_order_does_not_depend_on_the_order_of_rows(tiny_data: Path, tmp_path: Path):
+    train_rows, val_rows = split_by_speaker(read_data(tiny_data), 0.3)
+    order = []
+    for name, rows in (("a", train_rows), ("b", train_rows[::-1])):
+        out = tmp_path / name
+        train_model(recipe(epochs=1), rows, val_rows, out, data_name="d", val_name="v")
+        order.append(read_bundle(out).labels.symbols)
+    assert order[0] == order[1] == ("go", "turn on", "نعم")
+
+
+def test_gradients_are_clipped_by_default():
+    assert make_optimizer(TrainConfig(), 100).global_clipnorm == 1.0
+    assert make_optimizer(TrainConfig(gradient_clip_norm=0.0), 100).global_clipnorm is None
+    assert read_preset("commands")["train"]["gradient_clip_norm"] == 1.0
+
+
+def test_the_learning_rate_rises_and_falls_to_zero():
+    config = TrainConfig(learning_rate=0.01, warmup_fraction=0.1)
+    schedule = make_optimizer(config, 200)._learning_rate
+    rates = [float(schedule(step)) for step in range(201)]
+    assert rates[0] == 0.0
+    assert int(np.argmax(rates)) == 20
+    assert max(rates) == pytest.approx(0.01)
+    assert rates[200] == pytest.approx(0.0, abs=1e-8)
+    assert all(a <= b for a, b in itertools.pairwise(rates))
+    assert all(a >= b for a, b in itertools.pairwise(rates))
+
+
+def test_weight_average_is_the_mean_that_its_formula_says():
+    model = build_model(recipe().model, Labels(("a", "b")))
+    average = WeightAverage(model, 0.9)
+    variable = model.trainable_variables[0]
+    expected = ops.convert_to_numpy(variable).copy()
+    for step in range(1, 30):
+        variable.assign(np.full(variable.shape, float(step), np.float32))
+        average.update()
+        decay = min(0.9, step / (9 + step))
+        expected = decay * expected + (1 - decay) * step
+    last = ops.convert_to_numpy(variable).copy()
+    with average.applied():
+        np.testing.assert_allclose(ops.convert_to_numpy(variable), expected, rtol=1e-5)
+    np.testing.assert_array_equal(ops.convert_to_numpy(variable), last)
+
+
+def test_stored_statistics_are_those_of_true_frames():
+    chosen = recipe()
+    model = build_model(chosen.model, Labels(("a", "b")))
+    rng = np.random.default_rng(0)
+    clips = [rng.standard_normal(n).astype(np.float32) * 0.1 for n in (900, 4000, 2500)]
+    examples = [Example(Utterance(Path("x"), "a"), clip, [1]) for clip in clips]
+    mean, std = feature_statistics(model, examples)
+    alone = [ops.convert_to_numpy(model.front_end.unnormalised(c[None]))[0] for c in clips]
+    frames = np.concatenate(alone).astype(np.float64)
+    np.testing.assert_allclose(mean, frames.mean(axis=0), atol=1e-4)
+    np.testing.assert_allclose(std, frames.std(axis=0), rtol=1e-4)
+
+
+def test_an_epoch_holds_every_example_once_but_for_the_rest():
+    examples = [example(100 + i, i) for i in range(23)]
+    batches = list(training_batches(examples, 5, 8000, np.random.default_rng(0)))
+    seen = [int(t) for batch in batches for t in batch.y["targets"][:, 0]]
+    assert len(batches) == 4
+    assert len(seen) == len(set(seen)) == 20
+
+
+def test_padding_is_zero_and_lengths_are_true():
+    examples = [example(100), example(300)]
+    (batch,) = training_batches(examples, 2, 8000, np.random.default_rng(0))
+    for row, length in zip(batch.x["waveform"], batch.x["num_samples"], strict=True):
+        assert (row[:length] == 1).all()
+        assert (row[length:] == 0).all()
+
+
+def test_prefetch_keeps_order_and_passes_errors_on():
+    assert list(prefetch(iter(range(20)))) == list(range(20))
+
+    def failing() -> Any:
+        yield 1
+        raise DataError("broken")
+
+    with pytest.raises(DataError, match="broken"):
+        list(prefetch(failing()))
+
+
+@pytest.mark.parametrize(
+    ("sections", "named"),
+    [
+        ({"trian": {}}, "unknown section"),
+        ({"train": {"epochs": 0}}, "at least 1"),
+        ({"train": {"epoch": 3}}, "epochs"),
+        ({"train": {"learning_rate": -1.0}}, "more than 0"),
+        ({"augment": {"echo": {}}}, "expected one of"),
+        ({"encoder": {"type": "lstmm"}}, "expected one of"),
+    ],
+)
+def test_wrong_settings_are_named(sections: dict, named: str):
+    with pytest.raises(ConfigError, match=named):
+        Recipe.from_mapping({**TINY, **sections})
+
+
+def test_recipe_survives_json():
+    sections = read_preset("commands")
+    kept = json.loads(json.dumps(Recipe.from_mapping(sections).to_mapping()))
+    assert Recipe.from_mapping(kept) == Recipe.from_mapping(sections)
