@@ -6,11 +6,13 @@ recordings: the synthetic voices are split by name, and the sample is taken from
 
 from __future__ import annotations
 
+import itertools
 import shutil
 import tempfile
 from pathlib import Path
 
 from speechrnn.config import apply_overrides, read_preset
+from speechrnn.datasets.espeak import speaker_of
 from speechrnn.datasets.manifest import read_data
 from speechrnn.datasets.synth import SynthConfig, synthesise
 from speechrnn.export import export_bundle
@@ -25,6 +27,15 @@ SETTINGS = (
     "head.attention_units=32",
     "train.epochs=40",
 )
+
+
+def choose_voices(voices: set[str]) -> list[str]:
+    """Voices of as many different vocal tracts as there are, then others."""
+    tracts: dict[str, list[str]] = {}
+    for voice in sorted(voices):
+        tracts.setdefault(speaker_of(voice), []).append(voice)
+    rounds = itertools.zip_longest(*tracts.values())
+    return [voice for turn in rounds for voice in turn if voice][:NUM_SAMPLE_VOICES]
 
 
 def main() -> None:
@@ -48,7 +59,7 @@ def main() -> None:
         )
         shutil.rmtree(sample, ignore_errors=True)
         export_bundle(folder / "bundle", sample / "words.tflite")
-        voices = sorted({row.speaker for row in rows["test"]})[:NUM_SAMPLE_VOICES]
+        voices = choose_voices({row.speaker for row in rows["test"]})
         for row in rows["test"]:
             if row.speaker in voices and row.path.stem.endswith("_nohash_0"):
                 target = sample / row.text / row.path.name

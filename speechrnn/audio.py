@@ -7,7 +7,11 @@ are converted with soxr (quality HQ), block by block, so that memory is bounded 
 
 from __future__ import annotations
 
+import io
+import os
+import re
 from pathlib import Path
+from typing import NoReturn
 
 import numpy as np
 import soundfile
@@ -20,9 +24,25 @@ AUDIO_SUFFIXES = frozenset(
     | {".w64", ".rf64"}
 )
 # 4 s of 44.1 kHz: large enough for speed, small enough that an hour of stereo needs few MB.
-BLOCK_FRAMES = 176_400
+BLOCK_SAMPLES = 176_400
 # Float files may overshoot full scale a little; values far beyond it are unscaled integers.
 MAX_ABS_SAMPLE = 8.0
+# Speech is recorded at 8 kHz and more, and the fastest converters run at 768 kHz. A rate outside
+# comes from a damaged header; at 1 Hz a minute of it would become hours.
+LOWEST_RATE_HZ, HIGHEST_RATE_HZ = 1000, 1_000_000
+
+# How libsndfile's log states that a header announces more bytes of samples than the file holds:
+# WAV and WAVEX, AIFF, AU, W64, RF64. A RIFF size alone is often wrong in files that are whole.
+_ANNOUNCED = re.compile(
+    r"^ *(?:data|SSND|Data Size|riff|Riff size) *: (\d+) \(should be (\d+)\)", re.MULTILINE
+)
+# Programs that write to a pipe announce one of the largest 31 or 32 bit numbers.
+_UNKNOWN_SIZE = 2**31 - 2**16
+# Some programs count the header as samples: 44 bytes of WAV, 54 of AIFF.
+_SIZE_SLACK = 64
+_LARGEST_OGG_PAGE = 65_307  # RFC 3533, section 6
+# Without a header an MP3's length is a guess from its first frame; tags may follow the audio.
+_MP3_UNREAD = 0.1
 
 
 def load_waveform(path: str | Path, sample_rate_hz: int, *, min_samples: int = 1) -> np.ndarray:
@@ -43,19 +63,11 @@ def load_waveform(path: str | Path, sample_rate_hz: int, *, min_samples: int = 1
     file = Path(path)
     _check_file(file)
     try:
-        with soundfile.SoundFile(file) as sound:
-            blocks, frames_read = _read_mono(sound, sample_rate_hz)
-            frames_promised = sound.frames
-    except (soundfile.LibsndfileError, RuntimeError) as error:
-        raise AudioError(
-            path, f"cannot be read as audio ({_libsndfile_reason(error)}); is it a sound file?"
-        ) from error
-    # libsndfile reports the largest count for streams whose length it cannot know.
-    if frames_read < frames_promised < 2**62:
-        raise AudioError(
-            path, f"is cut short: {frames_read} of {frames_promised} samples; copy it again"
-        )
-    return check_waveform(np.concatenate(blocks), path, sample_rate_hz, min_samples=min_samples)
+        with file.open("rb", buffering=0) as stream:
+            waveform = _read_stream(stream, path, sample_rate_hz)
+    except OSError as error:
+        raise AudioError(path, f"cannot be opened ({error.strerror})") from error
+    return check_waveform(waveform, path, sample_rate_hz, min_samples=min_samples)
 
 
 def check_waveform(
@@ -73,7 +85,7 @@ def check_waveform(
         )
     if samples.size < max(1, min_samples):
         raise AudioError(name, _too_short(samples.size, min_samples, sample_rate_hz))
-    peak = float(np.max(np.abs(samples)))
+    peak = max(float(samples.max()), -float(samples.min()))  # as NaN, whichever is first
     if not np.isfinite(peak):
         raise AudioError(name, "holds NaN or infinite samples; export it again from its source")
     if peak > MAX_ABS_SAMPLE:
@@ -93,14 +105,28 @@ def as_waveform(
 
 
 def find_audio(folder: Path) -> list[Path]:
-    """Every audio file below a folder, sorted by path; hidden files and folders are left out."""
-    return sorted(
-        file
-        for file in folder.rglob("*")
-        if file.suffix.lower() in AUDIO_SUFFIXES
-        and not any(part.startswith(".") for part in file.relative_to(folder).parts)
-        and file.is_file()
-    )
+    """Every audio file below a folder, sorted by path; hidden files and folders are left out.
+
+    Links to folders are followed, each folder once. A link to a file that is missing is in the
+    list, so that reading it says so.
+
+    Raises:
+        AudioError: A folder cannot be read.
+    """
+    found, seen = [], set()
+    for parent, folders, names in os.walk(folder, onerror=_unreadable_folder, followlinks=True):
+        place = os.path.realpath(parent)
+        if place in seen:
+            folders.clear()
+            continue
+        seen.add(place)
+        folders[:] = sorted(name for name in folders if not name.startswith("."))
+        found += [Path(parent, name) for name in names if not name.startswith(".")]
+    return sorted(file for file in found if file.suffix.lower() in AUDIO_SUFFIXES)
+
+
+def _unreadable_folder(error: OSError) -> NoReturn:
+    raise AudioError(error.filename, f"folder cannot be read ({error.strerror})") from error
 
 
 def _check_file(file: Path) -> None:
@@ -108,30 +134,115 @@ def _check_file(file: Path) -> None:
         if file.is_dir():
             raise AudioError(file, "is a folder, expected a sound file")
         if not file.exists():
-            raise AudioError(file, "no such file")
+            target = " (a link to a missing file)" if file.is_symlink() else ""
+            raise AudioError(file, f"no such file{target}")
+        if not file.is_file():  # opening a pipe would wait for its other end
+            raise AudioError(file, "is a device or a pipe, expected a sound file")
         if file.stat().st_size == 0:
             raise AudioError(file, "is empty (0 bytes)")
-        with file.open("rb"):
-            pass
     except OSError as error:
         raise AudioError(file, f"cannot be opened ({error.strerror})") from error
 
 
-def _read_mono(sound: soundfile.SoundFile, sample_rate_hz: int) -> tuple[list[np.ndarray], int]:
-    """Blocks of mono audio at the wanted rate, and the number of frames read from the file."""
-    stream = None
+def _read_stream(stream: io.FileIO, path: str | Path, sample_rate_hz: int) -> np.ndarray:
+    """The whole file, mono, at the wanted rate; an error if a part of it is missing."""
+    # By number, because soundfile takes no name that is not UTF-8; Windows' libsndfile cannot.
+    source = stream.fileno() if os.name == "posix" else str(path)
+    try:
+        sound = soundfile.SoundFile(source, closefd=False)
+    except (soundfile.LibsndfileError, RuntimeError, TypeError) as error:
+        raise AudioError(
+            path, f"cannot be read as audio ({_libsndfile_reason(error)}); is it a sound file?"
+        ) from error
+    with sound:
+        if not LOWEST_RATE_HZ <= sound.samplerate <= HIGHEST_RATE_HZ:
+            raise AudioError(
+                path,
+                f"has a rate of {sound.samplerate} Hz, expected {LOWEST_RATE_HZ} to "
+                f"{HIGHEST_RATE_HZ} Hz; its header is damaged",
+            )
+        try:
+            waveform, frames_read = _read_mono(sound, sample_rate_hz)
+        except (soundfile.LibsndfileError, RuntimeError) as error:
+            raise AudioError(
+                path, f"is damaged or cut short ({_libsndfile_reason(error)}); copy it again"
+            ) from error
+        _check_whole(sound, stream, frames_read, path)
+    return waveform
+
+
+def _read_mono(sound: soundfile.SoundFile, sample_rate_hz: int) -> tuple[np.ndarray, int]:
+    """Mono audio at the wanted rate, and the number of frames read from the file."""
+    resampler = None
     if sound.samplerate != sample_rate_hz:
         import soxr  # only where it is needed: a file at the model's rate starts faster
 
-        stream = soxr.ResampleStream(sound.samplerate, sample_rate_hz, 1, dtype="float32")
-    blocks, frames_read = [np.zeros(0, np.float32)], 0
-    while len(block := sound.read(BLOCK_FRAMES, dtype="float32", always_2d=True)):
+        resampler = soxr.ResampleStream(sound.samplerate, sample_rate_hz, 1, dtype="float32")
+    samples = bytearray()  # grows in place: the result is never held twice
+    frames_read = 0
+    block_frames = max(1, BLOCK_SAMPLES // sound.channels)
+    while len(block := sound.read(block_frames, dtype="float32", always_2d=True)):
         frames_read += len(block)
-        mono = block.mean(axis=1, dtype=np.float32)
-        blocks.append(stream.resample_chunk(mono) if stream else mono)
-    if stream and frames_read:
-        blocks.append(stream.resample_chunk(np.zeros(0, np.float32), last=True))
-    return blocks, frames_read
+        with np.errstate(all="ignore"):  # NaN and infinity are refused later, in one line
+            mono = block.mean(axis=1, dtype=np.float32)
+        samples += resampler.resample_chunk(mono).data if resampler else mono.data
+    if resampler and frames_read:
+        samples += resampler.resample_chunk(np.zeros(0, np.float32), last=True).data
+    return np.frombuffer(samples, np.float32), frames_read
+
+
+def _check_whole(
+    sound: soundfile.SoundFile, stream: io.FileIO, frames_read: int, path: str | Path
+) -> None:
+    """Raise if the file announces, or holds, more audio than was read."""
+    position, size = stream.tell(), os.fstat(stream.fileno()).st_size
+    guessed = sound.format == "MP3" and not _mp3_states_length(stream)
+    # libsndfile reports the largest count for streams whose length it cannot know.
+    if frames_read < sound.frames < 2**62 and not guessed:
+        raise AudioError(
+            path, f"is cut short: {frames_read} of {sound.frames} samples; copy it again"
+        )
+    for announced, held in _ANNOUNCED.findall(sound.extra_info):
+        if int(held) + _SIZE_SLACK < int(announced) < _UNKNOWN_SIZE:
+            raise AudioError(path, f"is cut short: {held} of {announced} bytes; copy it again")
+    if guessed and 0 < position < (1 - _MP3_UNREAD) * size:
+        raise AudioError(
+            path,
+            f"is an MP3 without its length, of which {position} of {size} bytes can be read; "
+            "convert it to WAV or FLAC",
+        )
+    if sound.format == "OGG" and _last_page_is_cut(stream, size):
+        raise AudioError(path, f"is cut short: its last page ends beyond {size} bytes")
+
+
+def _mp3_states_length(stream: io.FileIO) -> bool:
+    """Whether the first frame, behind any ID3v2 tag, is a header with the number of frames."""
+    stream.seek(0)
+    head = stream.read(10)
+    if head.startswith(b"ID3"):  # its size: 4 x 7 bits, without these ten bytes
+        stream.seek(10 + sum(byte << 7 * (3 - i) for i, byte in enumerate(head[6:10])))
+    else:
+        stream.seek(0)
+    frame = stream.read(64)  # side information of at most 38 bytes stands before the name
+    return any(name in frame for name in (b"Xing", b"Info", b"VBRI"))
+
+
+def _last_page_is_cut(stream: io.FileIO, size: int) -> bool:
+    """Whether an Ogg file ends inside a page; libsndfile leaves such a page out and says nothing.
+
+    A page is 27 bytes, the last of them N, then N lengths, then as many bytes as these add up to
+    (RFC 3533, section 6).
+    """
+    stream.seek(max(0, size - _LARGEST_OGG_PAGE))
+    tail = stream.read()
+    start = tail.rfind(b"OggS")
+    if start < 0:
+        return False  # something else stands behind the last page
+    page = tail[start:]
+    if len(page) < 27:
+        return True
+    lengths = page[27 : 27 + page[26]]
+    return len(lengths) < page[26] or len(page) < 27 + len(lengths) + sum(lengths)
 
 
 def _too_short(num_samples: int, min_samples: int, sample_rate_hz: int) -> str:
@@ -144,5 +255,8 @@ def _too_short(num_samples: int, min_samples: int, sample_rate_hz: int) -> str:
 
 
 def _libsndfile_reason(error: Exception) -> str:
-    text = getattr(error, "error_string", None) or str(error)
-    return str(text).strip().rstrip(".")
+    text = str(getattr(error, "error_string", None) or error).strip().rstrip(".")
+    # What libsndfile says of some broken MP3 and AIFF headers; the file was found and opened.
+    if text.startswith(("File does not exist", "Unspecified internal error")):
+        return "its header is damaged"
+    return text

@@ -8,8 +8,8 @@
     training_log.jsonl  one line an epoch
     MODEL_CARD.md       the same for a person
 
-Saving is atomic: the directory appears, or is replaced, in one rename. Loading checks every hash,
-rebuilds the model, and compares the self-test.
+Saving is all or nothing: the files are written beside and the directory is renamed into place.
+Loading checks every hash, rebuilds the model, and compares the self-test.
 """
 
 from __future__ import annotations
@@ -20,6 +20,7 @@ import os
 import shutil
 import tempfile
 import zipfile
+import zlib
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -27,18 +28,29 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from speechrnn.errors import ModelError, OutputError
+from speechrnn.errors import ConfigError, LabelError, ModelError, OutputError
+from speechrnn.files import check_place, replace_directory
 from speechrnn.labels import Labels
+from speechrnn.model_card import model_card
 from speechrnn.version import __version__
 
 if TYPE_CHECKING:
-    from speechrnn.model import SpeechModel
+    from speechrnn.model import ModelConfig, SpeechModel
 
 FORMAT = "speechrnn-bundle"
 FORMAT_VERSION = 1
 HEADER = "bundle.json"
+FILES = (
+    "config.json",
+    "weights.npz",
+    "selftest.npz",
+    "metrics.json",
+    "training_log.jsonl",
+    "MODEL_CARD.md",
+)
 # Another machine's sums differ in the last bits; a wrong weight or front end differs by far more.
 SELFTEST_TOLERANCE = 1e-3
+REMEDY = "copy the bundle again, or retrain"
 
 
 @dataclass(frozen=True)
@@ -68,24 +80,25 @@ class BundleInfo:
 
 
 def save_bundle(
-    path: Path,
+    path: str | Path,
     model: SpeechModel,
     *,
     training: Mapping[str, Any],
     metrics: Mapping[str, Any],
     log: Sequence[Mapping[str, Any]] = (),
 ) -> None:
-    """Write the model as a bundle; an existing bundle at ``path`` is replaced in one step.
+    """Write the model as a bundle; an existing bundle at ``path`` is replaced.
 
     Raises:
         OutputError: The place cannot be written, or holds something that is no bundle.
     """
     check_output(path)
+    path = Path(path).resolve()  # a link to a bundle stays a link
     config = {
         "speechrnn_version": __version__,
         **model.config.to_mapping(),
         "labels": list(model.labels.symbols),
-        "front_end": _front_end_identity(model),
+        "front_end": front_end_identity(model.config),
         "num_parameters": int(sum(np.prod(v.shape) for v in model.trainable_variables)),
         "training": dict(training),
     }
@@ -101,90 +114,103 @@ def save_bundle(
         _write_npz(staging / "selftest.npz", _selftest(model))
         lines = (json.dumps(entry, ensure_ascii=False) + "\n" for entry in log)
         (staging / "training_log.jsonl").write_text("".join(lines), encoding="utf-8")
-        (staging / "MODEL_CARD.md").write_text(_model_card(config, metrics), encoding="utf-8")
-        files = {file.name: _sha256(file.read_bytes()) for file in sorted(staging.iterdir())}
+        (staging / "MODEL_CARD.md").write_text(model_card(config, metrics), encoding="utf-8")
+        files = {name: _sha256((staging / name).read_bytes()) for name in FILES}
         header = {"format": FORMAT, "format_version": FORMAT_VERSION, "files": files}
         _write_json(staging / HEADER, header)
         staging.chmod(0o755)
-        _replace_directory(staging, path)
+        replace_directory(staging, path, names=(HEADER, *FILES))
     except OSError as error:
         raise OutputError(f"{path}: cannot be written ({error.strerror})") from error
     finally:
         shutil.rmtree(staging, ignore_errors=True)
 
 
-def check_output(path: Path) -> None:
-    """Refuse to replace anything that is not a bundle.
+def check_output(path: str | Path) -> None:
+    """Refuse a place that cannot take a bundle, or that holds something else.
 
     Raises:
-        OutputError: ``path`` is a file, or a directory with other things in it.
+        OutputError: ``path`` is a file, a directory with other things in it, the current folder,
+            or lies where nothing can be written.
     """
+    place = Path(path)
     try:
-        if path.is_dir() and (not any(path.iterdir()) or (path / HEADER).is_file()):
-            return
-        exists = path.exists()
+        replaceable = place.is_dir() and (not any(place.iterdir()) or is_bundle(place))
+        if place.exists() and not replaceable:
+            raise OutputError(
+                f"{path}: exists and is no bundle, expected a new or empty directory; nothing was "
+                "overwritten"
+            )
+        place = place.resolve()
+        if place in (Path.cwd(), *Path.cwd().parents):
+            raise OutputError(
+                f"{path}: is the folder that you are in or one around it, expected one that can "
+                "be replaced; name a new directory"
+            )
     except OSError as error:
         raise OutputError(f"{path}: cannot be read ({error.strerror})") from error
-    if exists:
-        raise OutputError(
-            f"{path}: exists and is no bundle, expected a new or empty directory; nothing was "
-            "overwritten"
-        )
+    check_place(place)
 
 
 def is_bundle(path: Path) -> bool:
     """Whether the path looks like a bundle, intact or not."""
-    return (path / HEADER).is_file()
+    return os.path.isfile(path / HEADER)  # unlike Path.is_file, False where one may not look
 
 
-def read_bundle(path: Path) -> BundleInfo:
+def read_bundle(path: str | Path) -> BundleInfo:
     """Read and verify everything but the weights' values.
 
     Raises:
         ModelError: Missing, foreign, of a newer format, edited, or truncated.
     """
-    if not path.is_dir():
-        raise ModelError(f"{path}: no such bundle; expected a directory made by speechrnn train")
+    path = Path(path)
+    if not is_bundle(path):
+        what = "no bundle.json in it" if os.path.isdir(path) else "no such bundle"
+        raise ModelError(f"{path}: {what}; expected a directory made by speechrnn train")
     header = _read_json(path / HEADER)
     if header.get("format") != FORMAT:
         raise ModelError(
-            f"{path}: is no speechrnn bundle (bundle.json says {header.get('format')})"
+            f"{path}: is no speechrnn bundle (bundle.json says {header.get('format')!r}); "
+            "expected a directory made by speechrnn train"
         )
     if header.get("format_version") != FORMAT_VERSION:
         raise ModelError(
-            f"{path}: bundle format {header.get('format_version')}, this speechrnn {__version__} "
+            f"{path}: bundle format {header.get('format_version')!r}, this speechrnn {__version__} "
             f"reads {FORMAT_VERSION}; use the speechrnn that wrote it"
         )
-    for name, expected in header["files"].items():
-        try:
-            actual = _sha256((path / name).read_bytes())
-        except OSError as error:
-            raise ModelError(f"{path}: {name} cannot be read ({error.strerror})") from error
-        if actual != expected:
-            raise ModelError(
-                f"{path}: {name} was changed or cut short after it was saved "
-                f"(SHA-256 {actual[:8]}, expected {expected[:8]}); copy the bundle again or retrain"
-            )
+    files = header.get("files")
+    if not isinstance(files, dict) or set(files) != set(FILES):
+        raise ModelError(
+            f"{path / HEADER}: was changed after it was saved (it lists other files than a bundle "
+            f"has); {REMEDY}"
+        )
+    for name, expected in files.items():
+        _check_hash(path / name, expected)
     config = _read_json(path / "config.json")
-    return BundleInfo(
-        path=path,
-        sections={name: config[name] for name in ("features", "encoder", "head")},
-        labels=Labels(tuple(config["labels"])),
-        front_end=config["front_end"],
-        training=config["training"],
-        metrics=_read_json(path / "metrics.json"),
-        num_parameters=config["num_parameters"],
-        sha256=_sha256(json.dumps(header["files"], sort_keys=True).encode()),
-        files=header["files"],
-    )
+    try:
+        return BundleInfo(
+            path=path,
+            sections={name: dict(config[name]) for name in ("features", "encoder", "head")},
+            labels=Labels(tuple(config["labels"])),
+            front_end=config["front_end"],
+            training=config["training"],
+            metrics=_read_json(path / "metrics.json"),
+            num_parameters=config["num_parameters"],
+            sha256=_sha256(json.dumps(files, sort_keys=True).encode()),
+            files=files,
+        )
+    except (KeyError, TypeError, ValueError, LabelError) as error:
+        raise ModelError(
+            f"{path / 'config.json'}: is not what a bundle holds ({error}); {REMEDY}"
+        ) from error
 
 
-def load_bundle(path: Path) -> tuple[SpeechModel, BundleInfo]:
+def load_bundle(path: str | Path) -> tuple[SpeechModel, BundleInfo]:
     """Rebuild the model and prove that it still answers what it answered when it was saved.
 
     Raises:
-        ModelError: What :func:`read_bundle` rejects, a front end of another version, weights
-            that do not fit, or a self-test that fails.
+        ModelError: What :func:`read_bundle` rejects, settings or a front end of another version,
+            weights that do not fit, or a self-test that fails.
         MissingExtraError: Keras is not installed.
     """
     info = read_bundle(path)
@@ -193,32 +219,44 @@ def load_bundle(path: Path) -> tuple[SpeechModel, BundleInfo]:
     require_training("loading a bundle")
     from speechrnn.model import ModelConfig, build_model
 
-    model = build_model(ModelConfig.from_mapping(info.sections), info.labels)
-    if _front_end_identity(model) != info.front_end:
+    try:
+        config = ModelConfig.from_mapping(info.sections)
+    except ConfigError as error:
+        raise ModelError(
+            f"{path}: this speechrnn {__version__} does not know its settings ({error}); use the "
+            "speechrnn that wrote it, or retrain"
+        ) from error
+    if front_end_identity(config) != info.front_end:
         raise ModelError(
             f"{path}: was trained with front end {info.front_end}, this speechrnn {__version__} "
-            f"computes {_front_end_identity(model)}; use the speechrnn that wrote it, or retrain"
+            f"computes {front_end_identity(config)}; use the speechrnn that wrote it, or retrain"
         )
-    _assign(model, _read_npz(path / "weights.npz"), path)
-    selftest = _read_npz(path / "selftest.npz")
-    difference = float(np.max(np.abs(_answer(model, selftest["waveform"]) - selftest["output"])))
+    weights, (waveform, expected) = _read_npz(info.path / "weights.npz"), read_selftest(info.path)
+    model = build_model(config, info.labels)
+    _assign(model, weights, info.path)
+    actual = _answer(model, waveform)
+    same_shape = actual.shape == expected.shape
+    difference = float(np.max(np.abs(actual - expected))) if same_shape else np.inf
     if not difference <= SELFTEST_TOLERANCE:
         raise ModelError(
             f"{path}: self-test differs by {difference:.2g}, expected at most "
-            f"{SELFTEST_TOLERANCE:g}; this installation computes something else"
+            f"{SELFTEST_TOLERANCE:g}; this installation computes something else, use the "
+            "speechrnn that wrote it, or retrain"
         )
     return model, info
 
 
-def read_log(path: Path) -> list[dict[str, Any]]:
+def read_log(path: str | Path) -> list[dict[str, Any]]:
     """The training log of a bundle, one entry an epoch."""
-    text = (path / "training_log.jsonl").read_text(encoding="utf-8")
+    text = (Path(path) / "training_log.jsonl").read_text(encoding="utf-8")
     return [json.loads(line) for line in text.splitlines()]
 
 
 def read_selftest(path: Path) -> tuple[np.ndarray, np.ndarray]:
-    """The self-test waveform, float32 ``[samples]``, and the model's answer to it."""
+    """The self-test waveform, float32 ``[samples]``, and the model's answer ``[1, ...]`` to it."""
     arrays = _read_npz(path / "selftest.npz")
+    if arrays.keys() != {"waveform", "output"}:
+        raise ModelError(f"{path / 'selftest.npz'}: holds other arrays than expected; {REMEDY}")
     return arrays["waveform"], arrays["output"]
 
 
@@ -235,13 +273,17 @@ def _selftest(model: SpeechModel) -> dict[str, np.ndarray]:
 def _answer(model: SpeechModel, waveform: np.ndarray) -> np.ndarray:
     from keras import ops
 
-    return np.asarray(ops.convert_to_numpy(model.serve(waveform[None])))
+    # Compiled once a model, and used by its recogniser too; step by step it takes half a second.
+    num_samples = np.array([len(waveform)], np.int32)
+    logits = model.predict_on_batch({"waveform": waveform[None], "num_samples": num_samples})
+    return np.asarray(ops.convert_to_numpy(model.config.head.output(logits)))
 
 
-def _front_end_identity(model: SpeechModel) -> dict[str, Any]:
+def front_end_identity(config: ModelConfig) -> dict[str, Any]:
+    """What must be equal for a model to get the frames that it was trained with."""
     from speechrnn.features import FRONT_END_VERSION
 
-    return {"version": FRONT_END_VERSION, "fingerprint": model.config.features.fingerprint()}
+    return {"version": FRONT_END_VERSION, "fingerprint": config.features.fingerprint()}
 
 
 def _variables(model: SpeechModel) -> dict[str, Any]:
@@ -256,40 +298,40 @@ def _weights(model: SpeechModel) -> dict[str, np.ndarray]:
 
 def _assign(model: SpeechModel, arrays: Mapping[str, np.ndarray], path: Path) -> None:
     variables = _variables(model)
-    for name in variables.keys() ^ arrays.keys():
-        raise ModelError(f"{path}: weights do not fit the configuration ({name} has no partner)")
+    for name in sorted(variables.keys() ^ arrays.keys()):
+        raise ModelError(
+            f"{path}: its weights do not fit its settings ({name} has no partner); {REMEDY}"
+        )
     for name, variable in variables.items():
         if tuple(variable.shape) != arrays[name].shape:
             raise ModelError(
-                f"{path}: {name} has shape {arrays[name].shape}, expected {tuple(variable.shape)}"
+                f"{path}: {name} has shape {arrays[name].shape}, expected "
+                f"{tuple(variable.shape)}; {REMEDY}"
             )
         variable.assign(arrays[name])
 
 
-def _replace_directory(new: Path, path: Path) -> None:
-    """Put ``new`` where ``path`` is; a crash leaves the old or the new one, under some name."""
-    if not path.exists():
-        os.rename(new, path)
-        return
-    old = path.with_name(f".{path.name}.old-{os.getpid()}")
-    os.rename(path, old)
+def _check_hash(file: Path, expected: str) -> None:
     try:
-        os.rename(new, path)
-    except OSError:
-        os.rename(old, path)
-        raise
-    shutil.rmtree(old, ignore_errors=True)
+        actual = _sha256(file.read_bytes())
+    except OSError as error:
+        raise ModelError(f"{file}: cannot be read ({error.strerror}); {REMEDY}") from error
+    if actual != expected:
+        raise ModelError(
+            f"{file}: was changed or cut short after it was saved (SHA-256 {actual[:8]}, "
+            f"expected {str(expected)[:8]}); {REMEDY}"
+        )
 
 
 def _read_json(file: Path) -> dict[str, Any]:
     try:
         content = json.loads(file.read_text(encoding="utf-8"))
     except OSError as error:
-        raise ModelError(f"{file}: cannot be read ({error.strerror})") from error
+        raise ModelError(f"{file}: cannot be read ({error.strerror}); {REMEDY}") from error
     except ValueError as error:
-        raise ModelError(f"{file}: is damaged, expected JSON ({error})") from error
+        raise ModelError(f"{file}: is damaged, expected JSON ({error}); {REMEDY}") from error
     if not isinstance(content, dict):
-        raise ModelError(f"{file}: is damaged, expected a JSON object")
+        raise ModelError(f"{file}: is damaged, expected a JSON object; {REMEDY}")
     return content
 
 
@@ -299,49 +341,18 @@ def _write_json(file: Path, content: Mapping[str, Any]) -> None:
 
 
 def _write_npz(file: Path, arrays: dict[str, Any]) -> None:
-    np.savez(file, allow_pickle=False, **arrays)
+    np.savez(file, **arrays)
 
 
 def _read_npz(file: Path) -> dict[str, np.ndarray]:
     try:
         with np.load(file, allow_pickle=False) as arrays:
             return {name: arrays[name] for name in arrays.files}
-    except (OSError, ValueError, zipfile.BadZipFile) as error:
-        raise ModelError(f"{file}: is damaged, expected arrays without pickle ({error})") from error
+    except (OSError, ValueError, TypeError, EOFError, zipfile.BadZipFile, zlib.error) as error:
+        raise ModelError(
+            f"{file}: is damaged, expected arrays without pickle ({error}); {REMEDY}"
+        ) from error
 
 
 def _sha256(data: bytes) -> str:
     return hashlib.sha256(data).hexdigest()
-
-
-def _model_card(config: Mapping[str, Any], metrics: Mapping[str, Any]) -> str:
-    features, training = config["features"], config["training"]
-    measured = "\n".join(
-        f"- {split}: accuracy {100 * values['accuracy']:.2f} % on {values['utterances']} "
-        f"recordings of {values['speakers']} speakers ({values['data']})"
-        for split, values in metrics.items()
-    )
-    return f"""# Model card
-
-A recogniser of spoken commands: one label for a recording.
-Waveform (mono, {features["sample_rate_hz"]} Hz) -> MFCC -> encoder `{config["encoder"]["type"]}` ->
-head `{config["head"]["type"]}`; {config["num_parameters"]:,} trainable parameters.
-
-Labels, in order: {", ".join(f"`{label}`" for label in config["labels"])}
-
-## Training
-Data: {training.get("data", "not recorded")}; {training.get("utterances", "?")} recordings of
-{training.get("speakers", "?")} speakers. Seed {training.get("seed", "?")},
-{training.get("epochs_done", "?")} epochs{"" if training.get("finished") else " (stopped early)"}.
-speechrnn {config["speechrnn_version"]}.
-
-## Measured
-{measured or "- nothing"}
-
-The validation recordings chose the best epoch, so the figure is a little kind; measure on other
-voices with `speechrnn evaluate`.
-
-## Limits
-It knows only its labels and answers with one of them whatever it hears. It was not tested on
-voices, rooms, microphones or languages other than those of its data.
-"""

@@ -190,8 +190,8 @@ def _train(options: argparse.Namespace) -> int:
         train_rows,
         val_rows,
         options.out,
-        data_name=options.data,
-        val_name=options.val or f"{options.data} (speakers held out)",
+        data_name=_public_name(options.data),
+        val_name=_public_name(options.val or options.data) + ("" if options.val else ", held out"),
         skip_broken=options.skip_broken,
     )
     print(
@@ -203,6 +203,11 @@ def _train(options: argparse.Namespace) -> int:
         print("speechrnn train: interrupted; the best model so far is kept", file=sys.stderr)
         return INTERRUPTED
     return OK
+
+
+def _public_name(data: str) -> str:
+    """The data's last folder and name: a model is passed on, and says no more than it must."""
+    return "/".join(Path(data).resolve().parts[-2:])
 
 
 def _training_rows(options: argparse.Namespace) -> tuple[list[Utterance], list[Utterance]]:

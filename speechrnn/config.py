@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import copy
 import dataclasses
+import math
 import tomllib
 import types
 import typing
@@ -28,8 +29,8 @@ def from_mapping(cls: type[T], mapping: Mapping[str, Any], where: str) -> T:
     """Build the dataclass ``cls`` from plain values.
 
     Args:
-        cls: A dataclass; its field types may be int, float, bool, str, Literal, ``X | None``
-            or a tuple of one of them.
+        cls: A dataclass; its field types may be int, float (finite), bool, str, Literal,
+            ``X | None``, ``tuple[X, ...]`` or a tuple of fixed length.
         mapping: Field name -> value, as read from TOML or JSON.
         where: The section's name, for messages.
 
@@ -64,7 +65,8 @@ def to_mapping(config: Any) -> dict[str, Any]:
 def _coerce(hint: Any, value: Any, where: str) -> Any:
     origin, arguments = typing.get_origin(hint), typing.get_args(hint)
     if origin is typing.Literal:
-        if value not in arguments:
+        # 1 == True == 1.0, so the type is compared as well.
+        if not any(type(value) is type(choice) and value == choice for choice in arguments):
             expected = ", ".join(repr(choice) for choice in arguments)
             raise ConfigError(f"{where}: got {value!r}, expected one of {expected}")
         return value
@@ -76,9 +78,17 @@ def _coerce(hint: Any, value: Any, where: str) -> Any:
     if origin is tuple:
         if not isinstance(value, list | tuple):
             raise ConfigError(f"{where}: got {value!r}, expected a list")
-        return tuple(_coerce(arguments[0], item, where) for item in value)
+        endless = arguments[-1] is Ellipsis
+        if not endless and len(value) != len(arguments):
+            raise ConfigError(
+                f"{where}: got {value!r}, expected a list of {len(arguments)} values"
+            )
+        hints = [arguments[0]] * len(value) if endless else arguments
+        return tuple(_coerce(*pair, where) for pair in zip(hints, value, strict=True))
     if hint is float and isinstance(value, int) and not isinstance(value, bool):
         return float(value)
+    if hint is float and isinstance(value, float) and not math.isfinite(value):
+        raise ConfigError(f"{where}: got {value!r}, expected a finite number")
     if not isinstance(value, hint) or (isinstance(value, bool) and hint is not bool):
         raise ConfigError(f"{where}: got {value!r}, expected a value of type {hint.__name__}")
     return value
@@ -111,9 +121,11 @@ class Registry:
 
     def from_mapping(self, mapping: Mapping[str, Any]) -> Any:
         """Build the variant that ``mapping["type"]`` names from the other keys."""
+        if not isinstance(mapping, Mapping):
+            raise ConfigError(f"{self.kind}: got {mapping!r}, expected a section of settings")
         settings = dict(mapping)
         name = settings.pop("type", None)
-        if name not in self._classes:
+        if not isinstance(name, str) or name not in self._classes:
             raise ConfigError(
                 f"{self.kind}.type: got {name!r}, expected one of {', '.join(self.names())}"
             )
@@ -129,7 +141,7 @@ class Registry:
 
 def preset_names() -> list[str]:
     """Names of the presets that come with the package."""
-    return sorted(Path(entry.name).stem for entry in PRESETS.iterdir() if ".toml" in entry.name)
+    return sorted(Path(entry.name).stem for entry in PRESETS.iterdir() if entry.name.endswith(".toml"))
 
 
 def read_preset(name: str) -> dict[str, Any]:
@@ -152,9 +164,13 @@ def read_toml(path: Path) -> dict[str, Any]:
         ConfigError: The file is missing, unreadable, or not TOML.
     """
     try:
-        return tomllib.loads(path.read_text(encoding="utf-8"))
-    except (OSError, UnicodeDecodeError) as error:
-        raise ConfigError(f"{path}: cannot be read as a settings file ({error})") from error
+        return tomllib.loads(path.read_text(encoding="utf-8-sig"))  # Windows' editors add a mark
+    except OSError as error:
+        raise ConfigError(f"{path}: cannot be read ({error.strerror})") from error
+    except UnicodeDecodeError as error:
+        raise ConfigError(
+            f"{path}: is not UTF-8 text ({error.reason}); save it as UTF-8"
+        ) from error
     except tomllib.TOMLDecodeError as error:
         raise ConfigError(f"{path}: is not valid TOML ({error})") from error
 
@@ -181,6 +197,11 @@ def apply_overrides(sections: Mapping[str, Any], overrides: Iterable[str]) -> di
             section = section.setdefault(parent, {})
             if not isinstance(section, dict):
                 raise ConfigError(f"--set {override}: {parent} is a value, not a section")
+        if isinstance(section.get(key), dict):
+            raise ConfigError(
+                f"--set {override}: {key} is a section, expected one of its settings, for example "
+                f"{target.strip()}.{next(iter(section[key]), 'key')}=..."
+            )
         section[key] = _parse_value(text.strip())
     return merged
 

@@ -83,8 +83,8 @@ def _train(rows: dict[str, list[Utterance]], bundle: Path, manifests: dict[str, 
         rows["train"],
         rows["val"],
         bundle,
-        data_name=str(manifests["train"]),
-        val_name=str(manifests["val"]),
+        data_name="synthetic voices, train",
+        val_name="synthetic voices, val",
     )
     if result.interrupted:
         raise KeyboardInterrupt

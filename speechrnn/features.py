@@ -3,12 +3,13 @@
 A frame is ``window_length`` samples; the next starts ``hop_length`` later; samples that fill no
 whole frame are left out, and a waveform shorter than one frame is padded with zeros to one. Each
 frame is windowed, padded to ``fft_length``, and becomes mel band energies, their natural log, and
-their orthonormal DCT-II. With librosa 0.11 the same numbers come from (see docs/front_end.md)::
+their orthonormal DCT-II. With librosa 0.11 the same numbers come from (docs/front_end.md)::
 
-    pad = (fft_length - window_length) // 2          # librosa centres the window in the FFT
-    mel = librosa.feature.melspectrogram(y=np.pad(y, pad), sr=sample_rate_hz, n_fft=fft_length,
-        win_length=window_length, hop_length=hop_length, window=window_shape, center=False,
-        power=2.0, n_mels=num_mels, fmin=low_hz, fmax=high_hz, htk=mel_scale == "htk")
+    left, right = (d := fft_length - window_length) // 2, d - d // 2
+    mel = librosa.feature.melspectrogram(y=np.pad(y, (left, right)), sr=sample_rate_hz,
+        n_fft=fft_length, win_length=window_length, hop_length=hop_length, window=window_shape,
+        center=False, power=2.0, n_mels=num_mels, fmin=low_hz, fmax=high_hz,
+        htk=mel_scale == "htk")  # the padding: librosa centres the window in the FFT
     librosa.feature.mfcc(S=np.log(np.maximum(mel, log_floor)), n_mfcc=num_coefficients,
         dct_type=2, norm="ortho", lifter=lifter)
 
@@ -19,6 +20,8 @@ from __future__ import annotations
 
 import hashlib
 import json
+import math
+import typing
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any, Literal
@@ -27,7 +30,7 @@ import keras
 import numpy as np
 from keras import ops
 
-from speechrnn.config import to_mapping
+from speechrnn.config import from_mapping, to_mapping
 from speechrnn.errors import ConfigError
 
 # Raised whenever the same settings give other numbers: bundles of another version do not load.
@@ -36,6 +39,10 @@ FRONT_END_VERSION = 1
 DELTA_HALF_WIDTH = 2
 # Added to a standard deviation before dividing by it: digital silence has none.
 STD_FLOOR = 1e-3
+# The least normal float32: a lower ``log_floor`` would be 0 in the graph, and its log -inf.
+LEAST_LOG_FLOOR = float(np.finfo(np.float32).tiny)
+# Frames are put together from runs of at least this many samples (docs/front_end.md, "Speed").
+LEAST_RUN = 16
 
 
 @dataclass(frozen=True)
@@ -55,11 +62,20 @@ class FeatureConfig:
         num_coefficients: Coefficients kept of the DCT, from c0 on; 0 keeps the log mel bands.
         spectrum: "power" (squared magnitude) or "magnitude".
         log_floor: Least band energy; smaller ones are raised to it before the log.
-        lifter: Sinusoidal liftering constant L of the HTK book, eq. 5.14; 0 is none.
-        pre_emphasis: a in ``y[n] - a * y[n - 1]``, over the whole waveform, with ``y[-1] = 0``.
+        lifter: Sinusoidal liftering constant L of the HTK book, eq. 5.14, with c0 counted as the
+            first coefficient, as librosa counts; 0 is none.
+        pre_emphasis: a in ``y[n] - a * y[n - 1]``, over the whole waveform, with ``y[-1] = 0``
+            (HTK eq. 5.4 begins anew in each frame instead).
         deltas: 0, 1 (append first differences over time) or 2 (and second ones), HTK eq. 5.16.
         normalisation: "none"; "utterance": zero mean and unit variance of each coefficient over
             the clip's own frames; "training": by means and deviations stored with the model.
+
+    Raises:
+        ConfigError: A value of another type or outside its range; says which.
+
+    >>> config = FeatureConfig(hop_ms=20.0)
+    >>> config.hop_length, config.num_frames(16000)
+    (320, 49)
     """
 
     sample_rate_hz: int = 16000
@@ -80,6 +96,8 @@ class FeatureConfig:
     normalisation: Literal["none", "utterance", "training"] = "training"
 
     def __post_init__(self) -> None:
+        for name, hint in typing.get_type_hints(FeatureConfig).items():
+            object.__setattr__(self, name, _checked(name, hint, getattr(self, name)))
         _require(self.sample_rate_hz > 0, "sample_rate_hz", self.sample_rate_hz, "more than 0")
         _require(self.window_length > 0, "window_ms", self.window_ms, "at least one sample")
         _require(self.hop_length > 0, "hop_ms", self.hop_ms, "at least one sample")
@@ -105,7 +123,12 @@ class FeatureConfig:
             self.num_coefficients,
             f"0 to num_mels ({self.num_mels})",
         )
-        _require(self.log_floor > 0, "log_floor", self.log_floor, "more than 0")
+        _require(
+            self.log_floor >= LEAST_LOG_FLOOR,
+            "log_floor",
+            self.log_floor,
+            f"at least {LEAST_LOG_FLOOR:.2g}, the least float32",
+        )
         _require(self.lifter >= 0, "lifter", self.lifter, "0 or more")
         _require(0 <= self.pre_emphasis < 1, "pre_emphasis", self.pre_emphasis, "0 <= a < 1")
         empty = np.flatnonzero(mel_filterbank(self).max(axis=0) == 0)
@@ -136,15 +159,30 @@ class FeatureConfig:
 
         Works on an int and on an integer tensor of any backend.
         """
+        if isinstance(num_samples, int | np.integer):
+            return 1 + max(0, int(num_samples) - self.window_length) // self.hop_length
         beyond_first = num_samples - self.window_length
-        if isinstance(beyond_first, int):
-            return 1 + max(0, beyond_first) // self.hop_length
         return 1 + ops.maximum(beyond_first, 0) // self.hop_length
 
     def fingerprint(self) -> str:
         """16 hexadecimal digits that change with any setting and with the code's version."""
         text = json.dumps([FRONT_END_VERSION, to_mapping(self)], sort_keys=True)
         return hashlib.sha256(text.encode()).hexdigest()[:16]
+
+
+def _checked(name: str, hint: Any, value: Any) -> Any:
+    """The value, if its type is the field's; whole numbers become float where one is asked for."""
+    choices = typing.get_args(hint)
+    if choices:  # 1 == True == 1.0, so types are compared as well
+        known = any(type(value) is type(choice) and value == choice for choice in choices)
+        _require(known, name, value, f"one of {', '.join(map(repr, choices))}")
+        return value
+    number = isinstance(value, int | float) and not isinstance(value, bool)
+    if hint is int:
+        _require(number and isinstance(value, int), name, value, "a whole number, as an int")
+        return value
+    _require(number and math.isfinite(value), name, value, "a finite number")
+    return float(value) + 0.0  # -0.0 becomes 0.0, which is equal and must not print differently
 
 
 def _require(holds: bool, name: str, got: Any, expected: str) -> None:
@@ -210,8 +248,12 @@ def length_mask(lengths: Any, size: Any) -> Any:
     return ops.arange(size)[None, :] < ops.cast(lengths, "int32")[:, None]
 
 
+@keras.saving.register_keras_serializable(package="speechrnn")
 class MFCC(keras.layers.Layer):
     """Waveforms -> frames, as :class:`FeatureConfig` says; see the module for the definition.
+
+    It computes in float32 whatever Keras' dtype policy is: half precision has no room for the
+    range of a power spectrum.
 
     Call arguments:
         waveform: float32 ``[batch, samples]``, within -1..1.
@@ -221,12 +263,19 @@ class MFCC(keras.layers.Layer):
     Returns:
         float32 ``[batch, config.num_frames(samples), config.num_features]``; frames behind a
         row's ``config.num_frames(num_samples)`` have no meaning.
+
+    Raises:
+        ValueError: The waveform has not two axes.
+
+    >>> MFCC(FeatureConfig(num_coefficients=13))(np.zeros((2, 16000), np.float32)).shape
+    TensorShape([2, 98, 13])
     """
 
     def __init__(self, config: FeatureConfig, **kwargs: Any) -> None:
-        super().__init__(trainable=False, **kwargs)
+        super().__init__(**{**kwargs, "trainable": False, "dtype": "float32"})
         self.config = config
-        self._window = window(config).astype(np.float32)
+        padding = config.fft_length - config.window_length
+        self._window = np.pad(window(config), (0, padding)).astype(np.float32)
         self._mel = mel_filterbank(config).astype(np.float32)
         self._dct = dct_matrix(config).astype(np.float32) if config.num_coefficients else None
         if config.normalisation == "training":
@@ -261,14 +310,15 @@ class MFCC(keras.layers.Layer):
         """Frames before normalisation, deltas included."""
         config = self.config
         waveform = ops.cast(waveform, "float32")
-        if num_samples is not None:  # a last frame that is padded must be padded with zeros
+        if len(waveform.shape) != 2:
+            raise ValueError(
+                f"waveform: got shape {tuple(waveform.shape)}, expected [batch, samples]; "
+                "for a single one, waveform[None]"
+            )
+        if num_samples is not None:  # what lies behind the end is not even finite, perhaps
             inside = length_mask(num_samples, ops.shape(waveform)[1])
             waveform = ops.where(inside, waveform, 0.0)
-        if config.pre_emphasis:
-            before = ops.pad(waveform[:, :-1], ((0, 0), (1, 0)))
-            waveform = waveform - config.pre_emphasis * before
-        spectrum = self._spectrum(self._frame(waveform) * self._window)
-        frames = ops.log(ops.maximum(ops.matmul(spectrum, self._mel), config.log_floor))
+        frames = self._log_mel(waveform)
         if change_log_mel is not None:
             frames = change_log_mel(frames)
         if self._dct is not None:
@@ -278,6 +328,16 @@ class MFCC(keras.layers.Layer):
             levels.append(_delta(levels[-1], self._num_frames(num_samples)))
         return ops.concatenate(levels, axis=-1) if config.deltas else frames
 
+    def get_config(self) -> dict[str, Any]:
+        """What Keras stores to build the layer again."""
+        return {"name": self.name, "config": to_mapping(self.config)}
+
+    @classmethod
+    def from_config(cls, config: dict[str, Any]) -> MFCC:
+        """The layer of :meth:`get_config`."""
+        settings = from_mapping(FeatureConfig, config["config"], "features")
+        return cls(settings, name=config["name"])
+
     def set_statistics(self, mean: np.ndarray, std: np.ndarray) -> None:
         """Store the training set's mean and standard deviation of each value of a frame."""
         self.mean.assign(mean)
@@ -286,31 +346,52 @@ class MFCC(keras.layers.Layer):
     def _num_frames(self, num_samples: Any) -> Any:
         return None if num_samples is None else self.config.num_frames(num_samples)
 
-    def _frame(self, waveform: Any) -> Any:
-        """``[batch, samples]`` -> ``[batch, frames, window]``.
-
-        Cut into hops first: a frame is then some whole hops and a part of one, side by side, and
-        each of these is a plain slice, several times faster than gathering single samples.
-        """
-        hop, length = self.config.hop_length, self.config.window_length
-        hops_in_window = -(-length // hop)
+    def _log_mel(self, waveform: Any) -> Any:
+        """``[batch, samples]`` -> ``[batch, frames, num_mels]``."""
         batch, num_samples = ops.shape(waveform)
         num_frames = self.config.num_frames(num_samples)
-        num_hops = num_frames + hops_in_window - 1
-        # One hop and one window more than needed, then cut: right for every number of samples.
-        waveform = ops.pad(waveform, ((0, 0), (0, length + hop)))[:, : num_hops * hop]
-        hops = ops.reshape(waveform, (batch, num_hops, hop))
-        parts = [hops[:, i : i + num_frames, : length - i * hop] for i in range(hops_in_window)]
-        return ops.concatenate(parts, axis=-1)
-
-    def _spectrum(self, frames: Any) -> Any:
+        # One row per frame of the whole batch: a plain matmul is faster than a batched one.
+        frames = self._frame(waveform, num_frames) * self._window
         real, imaginary = ops.rfft(frames, fft_length=self.config.fft_length)
-        power = real * real + imaginary * imaginary
-        return power if self.config.spectrum == "power" else ops.sqrt(power)
+        spectrum = ops.square(real) + ops.square(imaginary)
+        if self.config.spectrum == "magnitude":
+            spectrum = ops.sqrt(spectrum)
+        energies = ops.maximum(ops.matmul(spectrum, self._mel), self.config.log_floor)
+        return ops.reshape(ops.log(energies), (batch, num_frames, self.config.num_mels))
+
+    def _frame(self, waveform: Any, num_frames: Any) -> Any:
+        """``[batch, samples]`` -> ``[batch * num_frames, fft_length]``, one frame each hop.
+
+        Cut into runs of samples first, so that whole runs are gathered: many times faster than
+        gathering single samples, and at once as long as the FFT. What a frame holds behind its
+        ``window_length`` samples, the window makes zero.
+        """
+        hop, length = self.config.hop_length, self.config.fft_length
+        run = math.gcd(hop, length)
+        if run < LEAST_RUN:
+            run = hop
+        runs_in_frame = -(-length // run)
+        batch = ops.shape(waveform)[0]
+        num_runs = (num_frames - 1) * (hop // run) + runs_in_frame
+        # More than enough, then cut: right for every number of samples.
+        waveform = ops.pad(waveform, ((0, 0), (0, length + hop)))
+        if self.config.pre_emphasis:
+            before = ops.pad(waveform[:, :-1], ((0, 0), (1, 0)))
+            waveform = waveform - self.config.pre_emphasis * before
+        runs = ops.reshape(waveform[:, : num_runs * run], (batch, num_runs, run))
+        first = ops.arange(num_frames)[:, None] * (hop // run)
+        frames = ops.take(runs, first + ops.arange(runs_in_frame)[None, :], axis=1)
+        frames = ops.reshape(frames, (-1, runs_in_frame * run))
+        return frames if runs_in_frame * run == length else frames[:, :length]
 
 
 def _normalise_rows(frames: Any, num_frames: Any) -> Any:
-    """Zero mean and unit variance of each coefficient over each row's true frames."""
+    """Zero mean and unit variance of each coefficient over each row's true frames.
+
+    Measured from the first frame, so that the sums are small: those of digital silence are exactly
+    0, where a sum of its frames would round and the division would magnify that to 1e-2.
+    """
+    frames = frames - frames[:, :1]
     if num_frames is None:
         count, weight = ops.cast(ops.shape(frames)[1], "float32"), 1.0
     else:

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import os
+import shutil
 import tempfile
+from collections.abc import Collection
 from pathlib import Path
 
 from speechrnn.errors import OutputError
@@ -12,10 +14,15 @@ from speechrnn.errors import OutputError
 def write_atomically(path: Path, content: bytes) -> None:
     """Write ``content`` beside ``path`` and rename it into place.
 
+    A link, a pipe or a device such as ``/dev/stdout`` is written to, not replaced.
+
     Raises:
         OutputError: The folder is missing or cannot be written, or the disk is full.
     """
     try:
+        if path.is_symlink() or (path.exists() and not path.is_file()):
+            path.write_bytes(content)
+            return
         path.parent.mkdir(parents=True, exist_ok=True)
         handle, name = tempfile.mkstemp(prefix=f".{path.name}.", dir=path.parent)
         staging = Path(name)
@@ -30,3 +37,50 @@ def write_atomically(path: Path, content: bytes) -> None:
             staging.unlink(missing_ok=True)
     except OSError as error:
         raise OutputError(f"{path}: cannot be written ({error.strerror})") from error
+
+
+def check_place(path: Path) -> None:
+    """Find out before long work that nothing can be written at ``path`` after it.
+
+    Raises:
+        OutputError: The folder that ``path`` would lie in cannot be made, or not be written to.
+    """
+    try:
+        nearest = next(folder for folder in path.absolute().parents if folder.exists())
+        usable = nearest.is_dir() and os.access(nearest, os.W_OK | os.X_OK)
+    except OSError as error:
+        raise OutputError(f"{path}: cannot be written ({error.strerror})") from error
+    if not usable:
+        raise OutputError(
+            f"{path}: cannot be written; {nearest} is no folder that you may write to"
+        )
+
+
+def replace_directory(new: Path, path: Path, *, names: Collection[str]) -> None:
+    """Put the directory ``new`` where ``path`` is, be there an old one or none.
+
+    What a person added to the old one, entries other than ``names``, moves into the new one. No
+    portable call swaps two directories, so there are two renames: a process that is killed
+    between them leaves the old one whole, beside, in ``.NAME.old-*``.
+
+    Raises:
+        OSError: A rename failed; the old directory is where it was.
+    """
+    if not path.exists():
+        os.rename(new, path)
+        return
+    aside = Path(tempfile.mkdtemp(prefix=f".{path.name}.old-", dir=path.parent))
+    old = aside / path.name
+    try:
+        os.rename(path, old)
+        os.rename(new, path)
+    except BaseException:  # Ctrl-C too
+        if old.exists() and not path.exists():
+            os.rename(old, path)
+        if not old.exists():
+            aside.rmdir()
+        raise
+    for entry in old.iterdir():
+        if entry.name not in names:
+            os.rename(entry, path / entry.name)
+    shutil.rmtree(aside, ignore_errors=True)

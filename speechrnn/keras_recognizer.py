@@ -23,14 +23,14 @@ class KerasRecognizer:
         ModelError: The bundle is not intact.
     """
 
-    def __init__(self, path: Path) -> None:
+    def __init__(self, path: str | Path) -> None:
         self._model, info = load_bundle(path)
         features = self._model.config.features
-        self.path, self.labels = path, info.labels
+        self.path, self.labels = info.path, info.labels
         self.sample_rate_hz, self.min_samples = features.sample_rate_hz, features.window_length
 
     def run(self, waveforms: Sequence[np.ndarray]) -> np.ndarray:
-        """The model's answers, ``[batch, ...]``, to float32 ``[samples]`` waveforms."""
+        """The model's answers, ``[batch, ...]``, to one or more float32 ``[samples]`` waveforms."""
         num_samples = np.array([len(waveform) for waveform in waveforms], np.int32)
         padded = np.zeros((len(waveforms), num_samples.max()), np.float32)
         for row, waveform in zip(padded, waveforms, strict=True):
@@ -45,6 +45,8 @@ class KerasRecognizer:
 
     def transcribe_many(self, waveforms: Sequence[np.ndarray]) -> list[Transcript]:
         """Recognise checked waveforms at the model's rate, in their order."""
+        if not waveforms:
+            return []
         return [
             classify(answer, self.labels, len(waveform) / self.sample_rate_hz)
             for answer, waveform in zip(self.run(waveforms), waveforms, strict=True)

@@ -25,17 +25,14 @@ class Labels:
     """The symbols of a model, in the order of their ids (1, 2, ...).
 
     Raises:
-        LabelError: A symbol is empty, not normalised, or stands twice.
+        LabelError: A symbol is empty, not normalised, not Unicode text, or stands twice.
     """
 
     symbols: tuple[str, ...]
 
     def __post_init__(self) -> None:
         for symbol in self.symbols:
-            if not symbol or symbol != normalise_text(symbol):
-                raise LabelError(
-                    f"label {symbol!r}: expected text without outer spaces in Unicode form NFC"
-                )
+            _check_symbol(symbol)
         if len(set(self.symbols)) != len(self.symbols):
             twice = next(s for s in self.symbols if self.symbols.count(s) > 1)
             raise LabelError(f"label {twice!r} stands twice in the list of labels")
@@ -65,3 +62,19 @@ class Labels:
         if not 1 <= symbol_id <= len(self.symbols):
             raise LabelError(f"label id {symbol_id}: expected 1 to {len(self.symbols)}")
         return self.symbols[symbol_id - 1]
+
+
+def _check_symbol(symbol: str) -> None:
+    if not symbol:
+        raise LabelError("label '': is empty, expected text; name what is said in each recording")
+    if symbol != normalise_text(symbol):
+        raise LabelError(
+            f"label {symbol!r}: expected {normalise_text(symbol)!r}, without outer or double "
+            "spaces and in Unicode form NFC"
+        )
+    try:
+        symbol.encode()
+    except UnicodeEncodeError as error:  # bytes of a folder's name that are no UTF-8
+        raise LabelError(
+            f"label {symbol!r}: is no UTF-8 text; rename its folder, or use a manifest"
+        ) from error

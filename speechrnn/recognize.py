@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os  # os.path.isdir, unlike Path.is_dir, is False where one may not look
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, Protocol
@@ -42,14 +43,14 @@ def load_model(path: str | Path, *, num_threads: int = 1) -> Model:
         MissingExtraError: A bundle is given and Keras is not installed.
     """
     model = Path(path)
-    if model.is_dir():
+    if os.path.isdir(model):
         if not is_bundle(model):
             raise ModelError(f"{path}: is a folder without bundle.json, expected a bundle")
         require_training("a bundle as the model")
         from speechrnn.keras_recognizer import KerasRecognizer
 
         return KerasRecognizer(model)
-    if not model.exists():
+    if not os.path.exists(model):
         raise ModelError(f"{path}: no such model; expected a bundle directory or a .tflite file")
     from speechrnn.runtime import Recognizer
 
@@ -63,7 +64,7 @@ def describe_model(path: str | Path) -> dict[str, Any]:
         ModelError: Missing, foreign, or damaged.
     """
     model = Path(path)
-    if model.is_dir():
+    if os.path.isdir(model):
         from speechrnn.bundle import read_bundle
 
         info = read_bundle(model)

@@ -5,13 +5,15 @@ A format is a function registered in ``FORMATS`` that recognises a path and read
 - a folder with one folder per label, as Speech Commands v0.02 comes (``validation_list.txt``,
   ``testing_list.txt``, ``_background_noise_``; Warden 2018, arXiv:1804.03209);
 - a JSON-lines manifest, one object a line with ``audio_filepath`` (absolute, or relative to the
-  manifest), ``text``, and optionally ``duration`` in seconds and ``speaker`` (as NVIDIA NeMo).
+  manifest), ``text``, and optionally ``duration`` in seconds and ``speaker`` (as NVIDIA NeMo);
+  UTF-8, with or without a byte order mark; empty lines are left out.
 """
 
 from __future__ import annotations
 
 import hashlib
 import json
+import math
 import re
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
@@ -58,21 +60,26 @@ def read_data(path: str | Path, split: Split = "all") -> list[Utterance]:
         DataError: Nothing there, an unknown format, a faulty row, or no rows at all.
     """
     data = Path(path)
-    if not data.exists():
-        raise DataError(f"{data}: no such data; expected a folder per label or a .jsonl manifest")
-    for candidate in FORMATS.values():
-        if candidate.recognises(data):
-            try:
+    try:
+        if not data.exists():
+            raise DataError(
+                f"{data}: no such data; expected a folder per label or a .jsonl manifest"
+            )
+        for candidate in FORMATS.values():
+            if candidate.recognises(data):
                 rows = candidate.read(data, split)
-            except OSError as error:
-                raise DataError(f"{data}: cannot be read ({error.strerror})") from error
-            if not rows:
-                raise DataError(f"{data}: holds no recordings for split {split!r}")
-            return rows
-    raise DataError(
-        f"{data}: unknown kind of data, expected a folder per label or a manifest "
-        f"({', '.join(FORMATS)})"
-    )
+                break
+        else:
+            raise DataError(
+                f"{data}: unknown kind of data, expected a folder per label or a manifest "
+                f"({', '.join(FORMATS)})"
+            )
+    except OSError as error:
+        raise DataError(f"{data}: cannot be read ({error.strerror})") from error
+    if not rows:
+        part = "" if split == "all" else f" for split {split!r}"
+        raise DataError(f"{data}: holds no recordings{part}")
+    return rows
 
 
 def has_split_lists(path: str | Path) -> bool:
@@ -85,9 +92,10 @@ def split_by_speaker(
 ) -> tuple[list[Utterance], list[Utterance]]:
     """Training and validation rows that share no speaker.
 
-    A speaker's side depends on a hash of the name alone, so recordings of known speakers never
-    change sides when others are added. Where no hash falls into the fraction (few speakers), the
-    speaker with the lowest hash validates.
+    A speaker's side depends on a hash of the name alone, so known speakers do not change sides
+    when recordings or other speakers are added. With few speakers all hashes may fall on one side
+    of the fraction; then the speaker with the lowest hash validates, or the one with the highest
+    trains, until a speaker comes who belongs there.
 
     Raises:
         DataError: A row without a speaker, or fewer than two speakers.
@@ -133,7 +141,9 @@ def check_disjoint(train: Iterable[Utterance], val: Iterable[Utterance]) -> None
 
 def _speaker_hash(speaker: str) -> float:
     """A number in 0..1 that is the same for the same name on every machine."""
-    return int(hashlib.sha1(speaker.encode()).hexdigest()[:8], 16) / 2**32
+    # "surrogatepass": the name of a folder need not be UTF-8
+    digest = hashlib.sha1(speaker.encode("utf-8", "surrogatepass")).hexdigest()
+    return int(digest[:8], 16) / 2**32
 
 
 def _read_folder(folder: Path, split: Split) -> list[Utterance]:
@@ -157,7 +167,18 @@ def _read_folder(folder: Path, split: Split) -> list[Utterance]:
 def _read_list(file: Path) -> frozenset[str]:
     if not file.is_file():
         return frozenset()
-    return frozenset(file.read_text(encoding="utf-8").split("\n"))
+    return frozenset(line.strip() for line in _read_lines(file) if line.strip())
+
+
+def _read_lines(file: Path) -> list[str]:
+    """The lines of a UTF-8 text, with or without a byte order mark, ended as Unix or Windows do.
+
+    ``str.splitlines`` would also split at U+2028 and its like, which may stand within JSON strings.
+    """
+    try:
+        return file.read_text(encoding="utf-8-sig").split("\n")
+    except UnicodeDecodeError as error:
+        raise DataError(f"{file}: is not UTF-8 text ({error.reason}); save it as UTF-8") from error
 
 
 def _speaker_of(file: Path, label: Path) -> str:
@@ -170,14 +191,11 @@ def _speaker_of(file: Path, label: Path) -> str:
 
 
 def _read_jsonl(manifest: Path, split: Split) -> list[Utterance]:
-    del split  # a manifest is one split by itself
-    try:
-        lines = manifest.read_text(encoding="utf-8-sig").splitlines()
-    except UnicodeDecodeError as error:
-        raise DataError(f"{manifest}: is not UTF-8 text ({error.reason})") from error
+    if split != "all":
+        raise DataError(f"{manifest}: a manifest has no split {split!r}; name that split's own")
     return [
         _parse_row(line, manifest, number)
-        for number, line in enumerate(lines, start=1)
+        for number, line in enumerate(_read_lines(manifest), start=1)
         if line.strip()
     ]
 
@@ -186,20 +204,27 @@ def _parse_row(line: str, manifest: Path, number: int) -> Utterance:
     where = f"{manifest}:{number}"
     try:
         row = json.loads(line)
-    except json.JSONDecodeError as error:
-        raise DataError(f"{where}: is not a JSON object ({error.msg})") from error
+    except (ValueError, RecursionError) as error:
+        reason = getattr(error, "msg", error)
+        raise DataError(f"{where}: is not a JSON object ({reason})") from error
     if not isinstance(row, dict):
         raise DataError(f"{where}: got {line.strip()[:40]!r}, expected a JSON object")
     for key in ("audio_filepath", "text"):
         if not isinstance(row.get(key), str):
-            raise DataError(f"{where}: {key!r} is {row.get(key)!r}, expected a string")
-    duration = row.get("duration")
-    if not (duration is None or type(duration) in (int, float)):
+            got = repr(row[key]) if key in row else f"missing (got {list(row)})"
+            raise DataError(f"{where}: {key!r} is {got}, expected a string")
+    if not row["audio_filepath"]:
+        raise DataError(f"{where}: 'audio_filepath' is '', expected the name of a file")
+    duration, speaker = row.get("duration"), row.get("speaker")
+    is_number = type(duration) in (int, float) and math.isfinite(duration) and duration >= 0
+    if not (duration is None or is_number):
         raise DataError(f"{where}: 'duration' is {duration!r}, expected seconds as a number")
+    if not (speaker is None or type(speaker) in (int, str)):
+        raise DataError(f"{where}: 'speaker' is {speaker!r}, expected a name or a number")
     return Utterance(
         path=manifest.parent / row["audio_filepath"],
         text=normalise_text(row["text"]),
-        speaker=str(row.get("speaker") or ""),
+        speaker="" if speaker is None else normalise_text(str(speaker)),
         duration_s=duration,
     )
 

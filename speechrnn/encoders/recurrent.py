@@ -24,7 +24,7 @@ class GRU:
         conv_filters: Channels of a convolution before the first layer; 0 is none.
         conv_kernel: Frames that the convolution sees at once (odd).
         conv_stride: Frames per step of the convolution: the subsampling of the encoder.
-        dropout: Fraction of values dropped between layers while training.
+        dropout: Fraction of values dropped before each layer and after the last while training.
     """
 
     units: int = 64

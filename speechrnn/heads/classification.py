@@ -100,9 +100,15 @@ class PooledClassifier(layers.Layer):
             scores = self.score(self.score_hidden(encoded))
             if frame_mask is not None:
                 scores = ops.where(frame_mask[..., None], scores, -1e9)
-            pooled.append(ops.sum(ops.softmax(scores, axis=1) * encoded, axis=1))
+            pooled.append(ops.sum(_softmax_over_time(scores) * encoded, axis=1))
         vector = ops.concatenate(pooled, axis=-1) if len(pooled) > 1 else pooled[0]
         return self.logits(self.dropout(vector, training=training))
+
+
+def _softmax_over_time(scores: Any) -> Any:
+    """As ``ops.softmax(scores, axis=1)``, which warns of a mistake where there is one frame."""
+    powers = ops.exp(scores - ops.max(scores, axis=1, keepdims=True))
+    return powers / ops.sum(powers, axis=1, keepdims=True)
 
 
 def _masked_mean(encoded: Any, mask: Any) -> Any:

@@ -11,11 +11,12 @@ import hashlib
 import io
 import json
 import zipfile
+import zlib
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from speechrnn.errors import ModelError
+from speechrnn.errors import LabelError, ModelError
 from speechrnn.labels import Labels
 
 FORMAT = "speechrnn-tflite"
@@ -55,13 +56,10 @@ def pack(model: bytes, metadata: dict[str, Any], labels: Labels) -> bytes:
     }
     buffer = io.BytesIO(model)
     buffer.seek(0, io.SEEK_END)
-    with zipfile.ZipFile(buffer, "a", zipfile.ZIP_DEFLATED) as archive:
-        text = json.dumps(document, indent=2, ensure_ascii=False)
-        for name, content in (
-            (METADATA_FILE, text),
-            (LABELS_FILE, "".join(f"{symbol}\n" for symbol in labels.symbols)),
-        ):
-            archive.writestr(zipfile.ZipInfo(name), content.encode())  # dated 1980: no clock
+    with zipfile.ZipFile(buffer, "a") as archive:  # stored as it is: readable without inflating
+        text = json.dumps(document, indent=2, ensure_ascii=False).encode()
+        for name, entry in ((METADATA_FILE, text), (LABELS_FILE, _label_lines(labels))):
+            archive.writestr(zipfile.ZipInfo(name), entry)  # dated 1980: no clock
     return buffer.getvalue()
 
 
@@ -78,29 +76,52 @@ def read_metadata(path: str | Path) -> FileInfo:
         raise ModelError(f"{path}: cannot be read as a model ({error.strerror})") from error
     if content[4:8] != TFLITE_IDENTIFIER:
         raise ModelError(f"{path}: is no TFLite model; expected a .tflite from speechrnn export")
-    document = _read_document(file, content)
-    if document.get("format") != FORMAT:
-        raise ModelError(f"{path}: is a TFLite model of another program, expected one of speechrnn")
-    if document.get("format_version") != FORMAT_VERSION:
-        raise ModelError(
-            f"{path}: file format {document.get('format_version')}, this speechrnn reads "
-            f"{FORMAT_VERSION}; install a newer speechrnn"
+    entries = _read_archive(file, content)
+    document = _read_document(file, entries)
+    try:
+        model = content[: document["model_bytes"]]
+        labels = Labels(tuple(document["labels"]))
+        intact = (
+            hashlib.sha256(model).hexdigest() == document["model_sha256"]
+            and entries[LABELS_FILE] == _label_lines(labels)
+            and document["features"]["sample_rate_hz"] > 0
+            and document["min_samples"] > 0
         )
-    model = content[: document["model_bytes"]]
-    if hashlib.sha256(model).hexdigest() != document["model_sha256"]:
-        raise ModelError(f"{path}: was changed after it was exported; export it again")
-    return FileInfo(file, model, Labels(tuple(document["labels"])), document)
+    except (KeyError, TypeError, ValueError, LabelError) as error:
+        raise ModelError(
+            f"{file}: {METADATA_FILE} in it is not what an export holds ({error}); export it again"
+        ) from error
+    if not intact:
+        raise ModelError(f"{file}: was changed after it was exported; export it again")
+    return FileInfo(file, model, labels, document)
 
 
-def _read_document(file: Path, content: bytes) -> dict[str, Any]:
+def _label_lines(labels: Labels) -> bytes:
+    return "".join(f"{symbol}\n" for symbol in labels.symbols).encode()
+
+
+def _read_archive(file: Path, content: bytes) -> dict[str, bytes]:
     try:
         with zipfile.ZipFile(io.BytesIO(content)) as archive:
-            document = json.loads(archive.read(METADATA_FILE))
-    except (zipfile.BadZipFile, KeyError, ValueError) as error:
+            return {name: archive.read(name) for name in (METADATA_FILE, LABELS_FILE)}
+    # zipfile raises RuntimeError for what it takes for encryption or unknown compression.
+    except (zipfile.BadZipFile, zlib.error, KeyError, ValueError, RuntimeError, EOFError) as error:
         raise ModelError(
             f"{file}: carries no metadata of speechrnn; it was cut short, or another program made "
             "it; expected a .tflite from speechrnn export"
         ) from error
-    if not isinstance(document, dict):
-        raise ModelError(f"{file}: its {METADATA_FILE} is damaged; export it again")
+
+
+def _read_document(file: Path, entries: dict[str, bytes]) -> dict[str, Any]:
+    try:
+        document = json.loads(entries[METADATA_FILE])
+    except ValueError as error:
+        raise ModelError(f"{file}: {METADATA_FILE} in it is damaged; export it again") from error
+    if not isinstance(document, dict) or document.get("format") != FORMAT:
+        raise ModelError(f"{file}: is a TFLite model of another program, expected one of speechrnn")
+    if document.get("format_version") != FORMAT_VERSION:
+        raise ModelError(
+            f"{file}: file format {document.get('format_version')!r}, this speechrnn reads "
+            f"{FORMAT_VERSION}; install the speechrnn that wrote it, or export it again"
+        )
     return document

@@ -43,6 +43,7 @@ class Recognizer:
         try:
             with quiet_stderr():  # it announces its delegate
                 self._interpreter = Interpreter(model_content=info.model, num_threads=num_threads)
+                self._interpreter.allocate_tensors()
             self._input = self._interpreter.get_input_details()[0]["index"]
             self._output = self._interpreter.get_output_details()[0]["index"]
         except (ValueError, RuntimeError) as error:
@@ -50,13 +51,24 @@ class Recognizer:
         self._num_samples = 0
 
     def run(self, waveform: np.ndarray) -> np.ndarray:
-        """The model's answer to float32 ``[samples]``; probabilities ``[labels]``."""
-        if len(waveform) != self._num_samples:
-            self._interpreter.resize_tensor_input(self._input, [1, len(waveform)])
-            self._interpreter.allocate_tensors()
-            self._num_samples = len(waveform)
-        self._interpreter.set_tensor(self._input, waveform[None])
-        self._interpreter.invoke()
+        """The model's answer to float32 ``[samples]``; probabilities ``[labels]``.
+
+        Raises:
+            ModelError: LiteRT cannot run the model, for want of memory for example.
+        """
+        try:
+            if len(waveform) != self._num_samples:
+                self._num_samples = 0  # until the new length is allocated
+                self._interpreter.resize_tensor_input(self._input, [1, len(waveform)])
+                self._interpreter.allocate_tensors()
+                self._num_samples = len(waveform)
+            self._interpreter.set_tensor(self._input, waveform[None])
+            self._interpreter.invoke()
+        except RuntimeError as error:
+            raise ModelError(
+                f"{self.path}: LiteRT failed on {len(waveform)} samples ({error}); try a shorter "
+                "recording, or export the model again"
+            ) from error
         return self._interpreter.get_tensor(self._output)[0]
 
     def transcribe(self, recording: str | Path | np.ndarray) -> Transcript:

@@ -1,0 +1,226 @@
+"""Words as espeak-ng says them: its voices, its accents of a language, and one utterance.
+
+espeak-ng is a formant synthesiser. A *voice* is one of its variants (``voices/!v``) and speaks
+every language; an *accent* is a language or a regional form of one. What is heard depends on the
+arguments of :func:`speak` alone, never on earlier calls. Source: espeak-ng 1.52 (``speak_lib.h``),
+as packed by espeakng-loader 0.2.4.
+"""
+
+from __future__ import annotations
+
+import ctypes
+import functools
+import os
+import re
+import shutil
+import sys
+import tempfile
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import numpy as np
+
+from speechrnn.errors import ConfigError, DataError, MissingExtraError, OutputError
+
+RATE_HZ = 22050
+TRIM_LEVEL = 0.005  # of the peak (-46 dB): below the end of an "s", above espeak-ng's pauses
+MIN_PEAK = 0.005  # espeak-ng gives zeros for a lone full stop, and far more for any word
+# speak_lib.h: AUDIO_OUTPUT_SYNCHRONOUS, espeakINITIALIZE_DONT_EXIT, espeakCHARS_UTF8, ...
+_SYNCHRONOUS, _DONT_EXIT, _CHARS_UTF8 = 2, 0x8000, 1
+_RATE, _VOLUME, _PITCH, _RANGE = 1, 2, 3, 4  # espeak_PARAMETER
+_LOW_VOLUME = 25  # at the default, 100, a fifth of the voices run into espeak-ng's limiter
+_SYNTH_CALLBACK = ctypes.CFUNCTYPE(ctypes.c_int, ctypes.c_void_p, ctypes.c_int, ctypes.c_void_p)
+_one_at_a_time = threading.Lock()
+
+# Voices left out, with the reason. "n %": a linear classifier of log-mel, trained on 20 words of
+# the other voices, knew n % of this voice's (all other voices: 82 % and more; chance: 5 %).
+EXCLUDED_VOICES = {
+    "Alicia": "70 %, formants raised by a third",
+    "RicishayMax2": "68 %, every vowel cut to the same length",
+    "RicishayMax3": "77 %, as RicishayMax2",
+    "zac": "72 %, formants raised by half",
+    "Reed": "its noise is the C library's rand(): no two runs are equal",
+    "caleb": "a whisper, and as Reed",
+    **dict.fromkeys(("whisper", "whisperf"), "no voicing"),
+    "croak": "a creak",
+    **dict.fromkeys(("Demonic", "UniRobot", "anikaRobot"), "a robot's echo"),
+    **{f"robosoft{n}": "a robot's echo" for n in ("", *range(2, 9))},
+}
+# No two voices give equal waveforms, but these have equal frequencies of formants 1 to 3, or
+# differ in a few lines of a copied file. The first of a row stands for all of it.
+SAME_SPEAKER = (
+    "john RicishayMax adam benjamin fast grandpa klatt klatt2 klatt3 klatt4 klatt5 klatt6 "
+    "m6 m7 max Mr-serious Tweaky norbert",
+    "Diogo Henrique Hugo anika michel miguel",
+    "iven iven2 iven3 iven4",
+    "steph steph2 steph3",
+    "Andy AnxiousAndy",
+    "Gene Gene2",
+    "Mario Michael",
+    "Nguyen m8",
+    "aunty f4",
+    "edward edward2",
+    "f2 f5",
+    "rob robert",
+)
+_SPEAKERS = {voice: row.split()[0] for row in SAME_SPEAKER for voice in row.split()}
+
+
+def available_voices() -> list[str]:
+    """Every usable voice, sorted; the same for all languages.
+
+    Raises:
+        MissingExtraError: espeakng-loader is not installed.
+    """
+    names = (file.name for file in (_espeak().data / "voices" / "!v").iterdir())
+    return sorted(name for name in names if name not in EXCLUDED_VOICES)
+
+
+def speaker_of(voice: str) -> str:
+    """The voice that stands for all those with its vocal tract: often the voice itself."""
+    return _SPEAKERS.get(voice, voice)
+
+
+@functools.cache
+def available_accents(language: str) -> tuple[str, ...]:
+    """The language and its accents, as ``en``, ``en-gb-scotland``, ``en-us``; sorted.
+
+    Those that only read another script (``en-shaw``, ``fa-latn``) are left out.
+
+    Raises:
+        ConfigError: espeak-ng does not have the language.
+        MissingExtraError: espeakng-loader is not installed.
+    """
+    known = sorted(file.name for file in (_espeak().data / "lang").iterdir())
+    # In a language tag a part of four letters is a script (RFC 5646, section 2.2.3).
+    accent = re.compile(re.escape(language.lower()) + r"(?!-[a-z]{4}\b)(-.*)?")
+    found = tuple(name for name in known if accent.fullmatch(name))
+    if not found:
+        raise ConfigError(f"language: got {language!r}, espeak-ng knows {', '.join(known)}")
+    return found
+
+
+def speak(
+    text: str, voice: str, accent: str, *, speed_wpm: int, pitch: int, pitch_range: int, seed: int
+) -> np.ndarray:
+    """What espeak-ng says, without the silence around it.
+
+    Returns:
+        float32 ``[num_samples]`` at ``RATE_HZ``, within -1..1; empty if the text gives no sound.
+
+    Raises:
+        DataError: espeak-ng fails.
+        MissingExtraError: espeakng-loader is not installed.
+        OutputError: The folder for temporary files, where its copy lies, cannot be written.
+    """
+    chunks: list[bytes] = []
+
+    def collect(samples: int | None, num_samples: int, _events: int | None) -> int:
+        if samples:
+            chunks.append(ctypes.string_at(samples, 2 * num_samples))
+        return 0
+
+    callback = _SYNTH_CALLBACK(collect)  # held by this name until the call is over
+    encoded = text.encode()
+    with _one_at_a_time, _fresh_library() as library:
+        library.espeak_SetSynthCallback(callback)
+        _check(library.espeak_SetVoiceByName(f"{accent}+{voice}".encode()), f"voice {voice!r}")
+        settings = {_RATE: speed_wpm, _VOLUME: _LOW_VOLUME, _PITCH: pitch, _RANGE: pitch_range}
+        for parameter, value in settings.items():
+            _check(library.espeak_SetParameter(parameter, value, 0), f"a setting of {value}")
+        _check(library.espeak_ng_SetRandSeed(ctypes.c_long(seed)), f"seed {seed}")
+        size = ctypes.c_size_t(len(encoded) + 1)
+        _check(library.espeak_Synth(encoded, size, 0, 0, 0, _CHARS_UTF8, None, None), repr(text))
+        _check(library.espeak_Synchronize(), repr(text))
+    waveform = np.frombuffer(b"".join(chunks), np.int16).astype(np.float32) / 32768
+    level = np.abs(waveform)
+    peak = level.max(initial=0.0)
+    loud = np.flatnonzero(level > TRIM_LEVEL * peak)
+    return waveform[loud[0] : loud[-1] + 1] if peak > MIN_PEAK else waveform[:0]
+
+
+class _Espeak(NamedTuple):
+    """A private copy of espeak-ng, removed at the end of the process."""
+
+    folder: tempfile.TemporaryDirectory[str]
+    library: Path
+    data: Path
+
+
+@functools.cache
+def _espeak() -> _Espeak:
+    """Copy espeak-ng aside, with a flat, lower-case ``lang`` folder and plain voice names.
+
+    It then finds a voice by its file name, where it would read all 240 voice files for each clip
+    (3 ms), and whoever else uses the library in this process is not disturbed.
+    """
+    try:
+        import espeakng_loader
+    except ImportError as error:
+        raise MissingExtraError("data synth", "demo", "espeakng-loader") from error
+    source = Path(espeakng_loader.get_data_path())
+    try:
+        folder = tempfile.TemporaryDirectory(prefix="speechrnn-")
+        library = Path(folder.name, Path(espeakng_loader.get_library_path()).name)
+        data = Path(folder.name, "espeak-ng-data")
+        (data / "lang").mkdir(parents=True)
+        (data / "voices" / "!v").mkdir(parents=True)
+        shutil.copyfile(espeakng_loader.get_library_path(), library)
+        for file in filter(Path.is_file, source.iterdir()):
+            shutil.copyfile(file, data / file.name)
+        for file in filter(Path.is_file, (source / "lang").rglob("*")):
+            shutil.copyfile(file, data / "lang" / file.name.lower())
+        for file in (source / "voices" / "!v").iterdir():
+            shutil.copyfile(file, data / "voices/!v" / re.sub("[^A-Za-z0-9]", "-", file.name))
+    except OSError as error:
+        temporary = tempfile.gettempdir()
+        raise OutputError(f"{temporary}: cannot be written ({error.strerror})") from error
+    return _Espeak(folder, library, data)
+
+
+@contextmanager
+def _fresh_library() -> Iterator[Any]:
+    """espeak-ng, loaded for one utterance.
+
+    It keeps the phase of its pitch flutter, its gain control and more from one call to the next,
+    and no call resets them, not even espeak_Terminate. Loaded anew (1 ms) it is in its first state.
+    """
+    espeak = _espeak()
+    try:
+        library = ctypes.CDLL(str(espeak.library))
+    except OSError as error:
+        raise DataError(
+            f"espeak-ng: cannot be loaded ({error}); set TMPDIR to a folder that may hold programs"
+        ) from error
+    try:
+        # espeak_Initialize sets the rate: if it is set already, the old state is still there.
+        if library.espeak_ng_GetSampleRate() != 0:
+            raise DataError("espeak-ng: cannot be unloaded here, so clips would not be repeatable")
+        path = os.fsencode(espeak.data)
+        rate_hz = library.espeak_Initialize(_SYNCHRONOUS, 0, path, _DONT_EXIT)
+        if rate_hz != RATE_HZ:
+            raise DataError(  # it keeps the path in 160 bytes
+                f"espeak-ng: starts from {espeak.data} with {rate_hz} Hz, expected "
+                f"{RATE_HZ} Hz; set TMPDIR to a shorter path"
+            )
+        yield library
+        library.espeak_Terminate()
+    finally:
+        _unload(library._handle)
+
+
+def _unload(handle: int) -> None:
+    import _ctypes  # ctypes has no public way to unload a library
+
+    if sys.platform == "win32":
+        _ctypes.FreeLibrary(handle)
+    else:
+        _ctypes.dlclose(handle)
+
+
+def _check(status: int, what: str) -> None:
+    if status != 0:
+        raise DataError(f"espeak-ng: refuses {what} (status {status})")

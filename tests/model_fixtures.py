@@ -1,0 +1,206 @@
+"""Models for the tests of encoders, heads, bundles, export and runtime: built, not trained.
+
+Their weights are random everywhere, biases included: with zero biases and zero padding a forgotten
+mask would show a difference of exactly 0.
+"""
+
+from __future__ import annotations
+
+import atexit
+import functools
+import shutil
+import tempfile
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+from speechrnn.labels import Labels
+
+LABELS = Labels(("yes", "no", "العربية", "go"))  # an order that no sorting gives
+
+# Settings with which every shared test runs. A registered name without an entry fails
+# test_architecture.py.
+ENCODER_SETTINGS: dict[str, dict[str, dict[str, Any]]] = {
+    "gru": {
+        "one-way": {"units": 6, "num_layers": 1, "bidirectional": False},
+        "two-way": {"units": 5, "num_layers": 2},
+        "conv": {"units": 5, "num_layers": 1, "conv_filters": 6, "conv_stride": 2, "dropout": 0.4},
+        "conv-one-way": {
+            "units": 6,
+            "num_layers": 2,
+            "bidirectional": False,
+            "conv_filters": 6,
+            "conv_kernel": 3,
+            "conv_stride": 3,
+        },
+        "conv-wide-steps": {
+            "units": 5,
+            "num_layers": 1,
+            "conv_filters": 6,
+            "conv_kernel": 1,
+            "conv_stride": 4,
+        },
+    },
+}
+HEAD_SETTINGS: dict[str, dict[str, dict[str, Any]]] = {
+    "classification": {
+        "both": {"attention_units": 7, "dropout": 0.4, "label_smoothing": 0.1},
+        "average": {"attention_pooling": False},
+        "attention": {"average_pooling": False, "attention_units": 7},
+    },
+}
+# Texts that a head of this name can be trained towards, with LABELS.
+HEAD_TEXTS = {"classification": ("no", "go", "yes", "العربية")}
+
+
+def encoder_cases(**required: Any) -> list[Any]:
+    """One parameter for each entry of ENCODER_SETTINGS whose encoder has the required fields."""
+    from speechrnn.encoders import ENCODERS
+
+    return _cases(ENCODERS, ENCODER_SETTINGS, required)
+
+
+def head_cases(**required: Any) -> list[Any]:
+    """One parameter for each entry of HEAD_SETTINGS whose head has the required fields."""
+    from speechrnn.heads import HEADS
+
+    return _cases(HEADS, HEAD_SETTINGS, required)
+
+
+def _cases(
+    registry: Any, table: dict[str, dict[str, dict[str, Any]]], required: dict[str, Any]
+) -> list[Any]:
+    built = [
+        (f"{name}-{case}", registry.from_mapping({"type": name, **settings}))
+        for name, cases in table.items()
+        for case, settings in cases.items()
+    ]
+    return [
+        pytest.param(config, id=key)
+        for key, config in built
+        if all(getattr(config, field, None) == value for field, value in required.items())
+    ]
+
+
+def randomise(layer: Any, seed: int = 0, scale: float = 0.4) -> Any:
+    """Random values for every trainable variable, biases and gains included."""
+    rng = np.random.default_rng(seed)
+    for variable in layer.trainable_variables:
+        variable.assign(rng.normal(0, scale, variable.shape).astype(np.float32))
+    return layer
+
+
+# Two models that between them use most of what can be exported.
+MODELS: dict[str, dict[str, Any]] = {
+    "two-way": {
+        "features": {"normalisation": "utterance"},
+        "encoder": {
+            "type": "gru",
+            "units": 8,
+            "num_layers": 1,
+            "conv_filters": 12,
+            "conv_stride": 2,
+        },
+        "head": {"type": "classification", "attention_units": 8},
+    },
+    "one-way": {
+        "features": {
+            "normalisation": "training",
+            "num_coefficients": 13,
+            "deltas": 2,
+            "mel_scale": "htk",
+            "pre_emphasis": 0.97,
+            "lifter": 22,
+            "window_shape": "hamming",
+            "spectrum": "magnitude",
+        },
+        "encoder": {"type": "gru", "units": 8, "num_layers": 2, "bidirectional": False},
+        "head": {"type": "classification", "attention_pooling": False},
+    },
+}
+METRICS = {
+    "val": {
+        "accuracy": 0.875,
+        "loss": 0.5,
+        "utterances": 80,
+        "speakers": 7,
+        "data": "words/val.jsonl",
+    }
+}
+TRAINING = {
+    "data": "words/train.jsonl",
+    "utterances": 320,
+    "speakers": 21,
+    "seed": 3,
+    "epochs_done": 12,
+    "best_epoch": 9,
+    "finished": True,
+}
+LOG = [{"epoch": 1, "loss": 1.5}, {"epoch": 2, "loss": 1.25}]
+
+
+def make_model(sections: dict[str, Any], seed: int = 0) -> Any:
+    """A model with random weights and, where it stores them, random statistics."""
+    from speechrnn.model import ModelConfig, build_model
+
+    model = build_model(ModelConfig.from_mapping(sections), LABELS)
+    randomise(model, seed)
+    if model.config.features.normalisation == "training":
+        rng = np.random.default_rng(seed)
+        size = model.config.features.num_features
+        model.front_end.set_statistics(
+            rng.normal(0, 2, size).astype(np.float32), rng.uniform(1, 5, size).astype(np.float32)
+        )
+    return model
+
+
+def save(model: Any, path: Path) -> Path:
+    from speechrnn.bundle import save_bundle
+
+    save_bundle(path, model, training=TRAINING, metrics=METRICS, log=LOG)
+    return path
+
+
+@functools.cache
+def folder() -> Path:
+    """A folder for what the tests share, removed when Python ends."""
+    path = Path(tempfile.mkdtemp(prefix="speechrnn-tests-"))
+    atexit.register(shutil.rmtree, path, ignore_errors=True)
+    return path
+
+
+@functools.cache
+def shared_model(name: str) -> Any:
+    """The model of ``MODELS[name]``; leave it as it is."""
+    return make_model(MODELS[name])
+
+
+@functools.cache
+def shared_bundle(name: str) -> Path:
+    """A bundle of ``MODELS[name]``; copy it before changing it."""
+    return save(shared_model(name), folder() / name)
+
+
+@functools.cache
+def shared_tflite(name: str) -> Path:
+    """The .tflite of ``shared_bundle(name)``: a conversion of some 10 s, once a session."""
+    from speechrnn.export import export_bundle
+
+    return export_bundle(shared_bundle(name), folder() / f"{name}.tflite").path
+
+
+def sweep(num_samples: int, seed: int = 0) -> np.ndarray:
+    """A voice-like test signal: a swept harmonic tone that swells and fades, over faint noise."""
+    rng = np.random.default_rng(seed)
+    time_s = np.arange(num_samples) / 16000
+    pitch_hz = rng.uniform(90, 240)
+    phase = 2 * np.pi * (pitch_hz * time_s + 40 * np.sin(2 * np.pi * 1.7 * time_s))
+    harmonics = sum(np.sin(k * phase) / k for k in range(1, 12))
+    envelope = 0.2 * np.abs(np.sin(2 * np.pi * 2.3 * time_s + seed))
+    return (envelope * harmonics + 0.002 * rng.standard_normal(num_samples)).astype(np.float32)
+
+
+def noise(num_samples: int, seed: int = 0) -> np.ndarray:
+    return (0.1 * np.random.default_rng(seed).standard_normal(num_samples)).astype(np.float32)
