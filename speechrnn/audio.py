@@ -8,6 +8,7 @@ are converted with soxr (quality HQ), block by block, so that memory is bounded 
 from __future__ import annotations
 
 import io
+import math
 import os
 import re
 from pathlib import Path
@@ -30,6 +31,9 @@ MAX_ABS_SAMPLE = 8.0
 # Speech is recorded at 8 kHz and more, and the fastest converters run at 768 kHz. A rate outside
 # comes from a damaged header; at 1 Hz a minute of it would become hours.
 LOWEST_RATE_HZ, HIGHEST_RATE_HZ = 1000, 1_000_000
+# A recording that gets one answer is one command. Beyond a minute an exported recurrent loop
+# takes seconds, and twice the length takes four times as long: an hour would take an hour.
+LONGEST_COMMAND_S = 60.0
 
 # How libsndfile's log states that a header announces more bytes of samples than the file holds:
 # WAV and WAVEX, AIFF, AU, W64, RF64. A RIFF size alone is often wrong in files that are whole.
@@ -45,38 +49,47 @@ _LARGEST_OGG_PAGE = 65_307  # RFC 3533, section 6
 _MP3_UNREAD = 0.1
 
 
-def load_waveform(path: str | Path, sample_rate_hz: int, *, min_samples: int = 1) -> np.ndarray:
+def load_waveform(
+    path: str | Path, sample_rate_hz: int, *, min_samples: int = 1, max_s: float = math.inf
+) -> np.ndarray:
     """Read a recording as a mono waveform.
 
     Args:
         path: Any file that libsndfile reads, at any rate, with any number of channels.
         sample_rate_hz: The rate of the result.
         min_samples: The fewest samples, at that rate, that are of use to the caller.
+        max_s: The longest recording that is; a longer one is refused before it is read.
 
     Returns:
         float32 ``[num_samples]``, the mean of the channels.
 
     Raises:
         AudioError: The file is missing, a folder, unreadable, empty, not audio, shorter than
-            ``min_samples``, cut short, or holds NaN, infinity or unscaled values.
+            ``min_samples``, longer than ``max_s``, cut short, or holds NaN, infinity or unscaled
+            values.
     """
     file = Path(path)
     _check_file(file)
     try:
         with file.open("rb", buffering=0) as stream:
-            waveform = _read_stream(stream, path, sample_rate_hz)
+            waveform = _read_stream(stream, path, sample_rate_hz, max_s)
     except OSError as error:
         raise AudioError(path, f"cannot be opened ({error.strerror})") from error
-    return check_waveform(waveform, path, sample_rate_hz, min_samples=min_samples)
+    return check_waveform(waveform, path, sample_rate_hz, min_samples=min_samples, max_s=max_s)
 
 
 def check_waveform(
-    waveform: np.ndarray, name: str | Path, sample_rate_hz: int, *, min_samples: int = 1
+    waveform: np.ndarray,
+    name: str | Path,
+    sample_rate_hz: int,
+    *,
+    min_samples: int = 1,
+    max_s: float = math.inf,
 ) -> np.ndarray:
     """The waveform as float32, or an error that says what is wrong with it.
 
     Raises:
-        AudioError: Not one-dimensional, empty, too short, not finite, or not within -1..1.
+        AudioError: Not one-dimensional, empty, too short or long, not finite, not within -1..1.
     """
     samples = np.asarray(waveform)
     if samples.ndim != 1 or samples.dtype.kind != "f":
@@ -85,6 +98,8 @@ def check_waveform(
         )
     if samples.size < max(1, min_samples):
         raise AudioError(name, _too_short(samples.size, min_samples, sample_rate_hz))
+    if samples.size > max_s * sample_rate_hz:
+        raise AudioError(name, _too_long(samples.size / sample_rate_hz, max_s))
     peak = max(float(samples.max()), -float(samples.min()))  # as NaN, whichever is first
     if not np.isfinite(peak):
         raise AudioError(name, "holds NaN or infinite samples; export it again from its source")
@@ -95,13 +110,25 @@ def check_waveform(
     return np.ascontiguousarray(samples, dtype=np.float32)
 
 
-def as_waveform(
-    recording: str | Path | np.ndarray, sample_rate_hz: int, *, min_samples: int = 1
+def as_command(
+    recording: str | Path | np.ndarray, sample_rate_hz: int, *, min_samples: int
 ) -> np.ndarray:
-    """A file as :func:`load_waveform` reads it, or an array as :func:`check_waveform` passes it."""
+    """One command: a file as :func:`load_waveform` reads it, or an array that is checked.
+
+    Raises:
+        AudioError: As there; also a recording of more than ``LONGEST_COMMAND_S``.
+    """
     if isinstance(recording, np.ndarray):
-        return check_waveform(recording, "waveform", sample_rate_hz, min_samples=min_samples)
-    return load_waveform(recording, sample_rate_hz, min_samples=min_samples)
+        return check_waveform(
+            recording,
+            "waveform",
+            sample_rate_hz,
+            min_samples=min_samples,
+            max_s=LONGEST_COMMAND_S,
+        )
+    return load_waveform(
+        recording, sample_rate_hz, min_samples=min_samples, max_s=LONGEST_COMMAND_S
+    )
 
 
 def find_audio(folder: Path) -> list[Path]:
@@ -144,7 +171,9 @@ def _check_file(file: Path) -> None:
         raise AudioError(file, f"cannot be opened ({error.strerror})") from error
 
 
-def _read_stream(stream: io.FileIO, path: str | Path, sample_rate_hz: int) -> np.ndarray:
+def _read_stream(
+    stream: io.FileIO, path: str | Path, sample_rate_hz: int, max_s: float
+) -> np.ndarray:
     """The whole file, mono, at the wanted rate; an error if a part of it is missing."""
     # By number, because soundfile takes no name that is not UTF-8; Windows' libsndfile cannot.
     source = stream.fileno() if os.name == "posix" else str(path)
@@ -161,6 +190,9 @@ def _read_stream(stream: io.FileIO, path: str | Path, sample_rate_hz: int) -> np
                 f"has a rate of {sound.samplerate} Hz, expected {LOWEST_RATE_HZ} to "
                 f"{HIGHEST_RATE_HZ} Hz; its header is damaged",
             )
+        # libsndfile reports the largest count for streams whose length it cannot know.
+        if max_s * sound.samplerate < sound.frames < 2**62:
+            raise AudioError(path, _too_long(sound.frames / sound.samplerate, max_s))
         try:
             waveform, frames_read = _read_mono(sound, sample_rate_hz)
         except (soundfile.LibsndfileError, RuntimeError) as error:
@@ -252,6 +284,10 @@ def _too_short(num_samples: int, min_samples: int, sample_rate_hz: int) -> str:
         f"is too short: {1000 * num_samples / sample_rate_hz:.1f} ms, "
         f"expected at least {1000 * min_samples / sample_rate_hz:.1f} ms"
     )
+
+
+def _too_long(duration_s: float, max_s: float) -> str:
+    return f"is too long: {duration_s:.1f} s, expected one command of at most {max_s:g} s; cut it"
 
 
 def _libsndfile_reason(error: Exception) -> str:

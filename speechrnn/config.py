@@ -80,9 +80,7 @@ def _coerce(hint: Any, value: Any, where: str) -> Any:
             raise ConfigError(f"{where}: got {value!r}, expected a list")
         endless = arguments[-1] is Ellipsis
         if not endless and len(value) != len(arguments):
-            raise ConfigError(
-                f"{where}: got {value!r}, expected a list of {len(arguments)} values"
-            )
+            raise ConfigError(f"{where}: got {value!r}, expected a list of {len(arguments)} values")
         hints = [arguments[0]] * len(value) if endless else arguments
         return tuple(_coerce(*pair, where) for pair in zip(hints, value, strict=True))
     if hint is float and isinstance(value, int) and not isinstance(value, bool):
@@ -141,7 +139,9 @@ class Registry:
 
 def preset_names() -> list[str]:
     """Names of the presets that come with the package."""
-    return sorted(Path(entry.name).stem for entry in PRESETS.iterdir() if entry.name.endswith(".toml"))
+    return sorted(
+        Path(entry.name).stem for entry in PRESETS.iterdir() if entry.name.endswith(".toml")
+    )
 
 
 def read_preset(name: str) -> dict[str, Any]:

@@ -8,7 +8,7 @@ from pathlib import Path
 import numpy as np
 from keras import ops
 
-from speechrnn.audio import as_waveform
+from speechrnn.audio import as_command
 from speechrnn.bundle import load_bundle
 from speechrnn.decoding import Transcript, classify
 
@@ -40,7 +40,7 @@ class KerasRecognizer:
 
     def transcribe(self, recording: str | Path | np.ndarray) -> Transcript:
         """Recognise a file of any rate, or a float waveform at ``sample_rate_hz``."""
-        waveform = as_waveform(recording, self.sample_rate_hz, min_samples=self.min_samples)
+        waveform = as_command(recording, self.sample_rate_hz, min_samples=self.min_samples)
         return self.transcribe_many([waveform])[0]
 
     def transcribe_many(self, waveforms: Sequence[np.ndarray]) -> list[Transcript]:

@@ -19,7 +19,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from speechrnn import audio
-from speechrnn.audio import as_waveform, check_waveform, find_audio, load_waveform
+from speechrnn.audio import as_command, check_waveform, find_audio, load_waveform
 from speechrnn.errors import AudioError
 
 RATE_HZ = 16000
@@ -401,7 +401,7 @@ def test_a_little_overshoot_is_kept(write_audio: Write) -> None:
 )
 def test_arrays_are_checked_as_files_are(samples: np.ndarray, said: str) -> None:
     with pytest.raises(AudioError, match=f"^waveform: .*{said}"):
-        as_waveform(samples, RATE_HZ)
+        as_command(samples, RATE_HZ, min_samples=1)
 
 
 def test_arrays_of_other_floats_become_float32() -> None:

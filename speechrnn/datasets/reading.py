@@ -6,7 +6,7 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from speechrnn.audio import load_waveform
+from speechrnn.audio import as_command
 from speechrnn.datasets.manifest import Utterance
 from speechrnn.errors import AudioError, DataError
 from speechrnn.progress import progress
@@ -31,7 +31,7 @@ def load_waveforms(
     good, broken = [], []
     for row in progress(rows, purpose, unit="clip"):
         try:
-            waveform = load_waveform(row.path, sample_rate_hz, min_samples=min_samples)
+            waveform = as_command(row.path, sample_rate_hz, min_samples=min_samples)
             good.append((row, waveform))
         except AudioError as error:
             broken.append(error)

@@ -8,7 +8,7 @@ from pathlib import Path
 import numpy as np
 from ai_edge_litert.interpreter import Interpreter
 
-from speechrnn.audio import as_waveform
+from speechrnn.audio import as_command
 from speechrnn.decoding import Transcript, classify
 from speechrnn.errors import ModelError
 from speechrnn.quiet import quiet_stderr
@@ -78,7 +78,7 @@ class Recognizer:
             AudioError: The recording is unusable.
             ModelError: The model answers nonsense.
         """
-        waveform = as_waveform(recording, self.sample_rate_hz, min_samples=self.min_samples)
+        waveform = as_command(recording, self.sample_rate_hz, min_samples=self.min_samples)
         return self.transcribe_many([waveform])[0]
 
     def transcribe_many(self, waveforms: Sequence[np.ndarray]) -> list[Transcript]:
