@@ -191,7 +191,8 @@ def _read_stream(
                 f"{HIGHEST_RATE_HZ} Hz; its header is damaged",
             )
         # libsndfile reports the largest count for streams whose length it cannot know.
-        if max_s * sound.samplerate < sound.frames < 2**62:
+        too_long = max_s * sound.samplerate < sound.frames < 2**62
+        if too_long and not _length_is_guessed(sound, stream):
             raise AudioError(path, _too_long(sound.frames / sound.samplerate, max_s))
         try:
             waveform, frames_read = _read_mono(sound, sample_rate_hz)
@@ -228,7 +229,7 @@ def _check_whole(
 ) -> None:
     """Raise if the file announces, or holds, more audio than was read."""
     position, size = stream.tell(), os.fstat(stream.fileno()).st_size
-    guessed = sound.format == "MP3" and not _mp3_states_length(stream)
+    guessed = _length_is_guessed(sound, stream)
     # libsndfile reports the largest count for streams whose length it cannot know.
     if frames_read < sound.frames < 2**62 and not guessed:
         raise AudioError(
@@ -247,16 +248,20 @@ def _check_whole(
         raise AudioError(path, f"is cut short: its last page ends beyond {size} bytes")
 
 
-def _mp3_states_length(stream: io.FileIO) -> bool:
-    """Whether the first frame, behind any ID3v2 tag, is a header with the number of frames."""
+def _length_is_guessed(sound: soundfile.SoundFile, stream: io.FileIO) -> bool:
+    """Whether this is an MP3 whose first frame is no header with the number of frames."""
+    if sound.format != "MP3":
+        return False
+    position = stream.tell()  # libsndfile reads on from here
     stream.seek(0)
-    head = stream.read(10)
+    head = stream.read(10)  # of an ID3v2 tag, where there is one
     if head.startswith(b"ID3"):  # its size: 4 x 7 bits, without these ten bytes
         stream.seek(10 + sum(byte << 7 * (3 - i) for i, byte in enumerate(head[6:10])))
     else:
         stream.seek(0)
     frame = stream.read(64)  # side information of at most 38 bytes stands before the name
-    return any(name in frame for name in (b"Xing", b"Info", b"VBRI"))
+    stream.seek(position)
+    return not any(name in frame for name in (b"Xing", b"Info", b"VBRI"))
 
 
 def _last_page_is_cut(stream: io.FileIO, size: int) -> bool:

@@ -7,6 +7,7 @@ at once, and ``transcribe`` with a .tflite never sees Keras or TensorFlow.
 from __future__ import annotations
 
 import argparse
+import io
 import os
 import signal
 import sys
@@ -31,17 +32,19 @@ def main(arguments: Sequence[str] | None = None) -> int:
     options = parser.parse_args(arguments)
     command: Callable[[argparse.Namespace], int] = options.command
     signal.signal(signal.SIGTERM, signal.default_int_handler)  # as gentle as Ctrl-C
+    if isinstance(sys.stdout, io.TextIOWrapper):  # names of files need not be UTF-8
+        sys.stdout.reconfigure(errors="backslashreplace")
     try:
         return command(options)
     except SpeechRNNError as error:
         if options.debug:
             raise
-        print(f"speechrnn {options.name}: error: {error}", file=sys.stderr)
+        _complain(f"speechrnn {options.name}: error: {error}")
         return WRONG_CALL
     except KeyboardInterrupt:
         if options.debug:
             raise
-        print(f"speechrnn {options.name}: interrupted", file=sys.stderr)
+        _complain(f"speechrnn {options.name}: interrupted")
         return INTERRUPTED
     except BrokenPipeError:  # the reader of our output, head for example, has seen enough
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
@@ -49,12 +52,17 @@ def main(arguments: Sequence[str] | None = None) -> int:
     except Exception as error:
         if options.debug:
             raise
-        print(
+        _complain(
             f"speechrnn {options.name}: internal error: {type(error).__name__}: {error}; this is "
-            "a bug of speechrnn; run again with --debug for its traceback",
-            file=sys.stderr,
+            "a bug of speechrnn; run again with --debug for its traceback"
         )
         return WRONG_CALL
+
+
+def _complain(text: str) -> None:
+    """One line on standard error, whatever names and messages of others it quotes."""
+    line = "".join(c if c.isprintable() else c.encode("unicode_escape").decode() for c in text)
+    print(line, file=sys.stderr)
 
 
 def make_parser() -> argparse.ArgumentParser:
@@ -199,8 +207,10 @@ def _train(options: argparse.Namespace) -> int:
         f"validation speakers, epoch {result.best_epoch} of {result.epochs_done}, "
         f"{result.seconds:.0f} s"
     )
+    for error in result.left_out:
+        _complain(f"left out: {error}")
     if result.interrupted:
-        print("speechrnn train: interrupted; the best model so far is kept", file=sys.stderr)
+        _complain("speechrnn train: interrupted; the best model so far is kept")
         return INTERRUPTED
     return OK
 
@@ -211,23 +221,24 @@ def _public_name(data: str) -> str:
 
 
 def _training_rows(options: argparse.Namespace) -> tuple[list[Utterance], list[Utterance]]:
-    from speechrnn.datasets.manifest import has_split_lists, read_data
+    from speechrnn.datasets.manifest import has_splits, read_data
 
     if options.val:
-        train = read_data(options.data, "train" if has_split_lists(options.data) else "all")
+        train = read_data(options.data, "train" if has_splits(options.data) else "all")
         return train, read_data(options.val)
-    if has_split_lists(options.data):
+    if has_splits(options.data):
         return read_data(options.data, "train"), read_data(options.data, "val")
     return read_data(options.data), []
 
 
 def _evaluate(options: argparse.Namespace) -> int:
-    from speechrnn.datasets.manifest import has_split_lists, read_data
+    from speechrnn.datasets.manifest import has_splits, read_data
     from speechrnn.evaluate import evaluate_model
     from speechrnn.recognize import load_model
 
-    split: Split = options.split or ("test" if has_split_lists(options.data) else "all")
+    split: Split = options.split or ("test" if has_splits(options.data) else "all")
     rows = read_data(options.data, split)
+    _check_json(options.json)
     model = load_model(options.model)
     result = evaluate_model(model, rows, data_name=options.data, skip_broken=options.skip_broken)
     if options.json:
@@ -243,7 +254,7 @@ def _evaluate(options: argparse.Namespace) -> int:
         for truth, said, count in result["confusions"][:5]:
             print(f"  {count} x {truth!r} heard as {said!r}")
     for record in result["errors"]:
-        print(f"left out: {record['audio_filepath']}: {record['error']}", file=sys.stderr)
+        _complain(f"left out: {record['audio_filepath']}: {record['error']}")
     return SOME_FAILED if result["errors"] else OK
 
 
@@ -297,9 +308,9 @@ def _transcribe(options: argparse.Namespace) -> int:
             stream.flush()
             if record["status"] != "ok":
                 failed += 1
-                print(f"{record['audio_filepath']}: {record['error']}", file=sys.stderr)
+                _complain(f"{record['audio_filepath']}: {record['error']}")
     if failed:
-        print(f"speechrnn transcribe: {failed} of {len(paths)} recordings failed", file=sys.stderr)
+        _complain(f"speechrnn transcribe: {failed} of {len(paths)} recordings failed")
     return SOME_FAILED if failed else OK
 
 
@@ -314,17 +325,25 @@ def _shown(paths: list[Path], to: Path | None) -> Sequence[Path]:
 
 @contextmanager
 def _output(path: Path | None, overwrite: bool) -> Iterator[TextIO]:
-    if path is None:
-        yield sys.stdout
-        return
-    if path.exists() and not overwrite:
+    """Where records go as they come; an old file is replaced only by a complete new one."""
+    if path and path.exists() and not overwrite:
         raise OutputError(f"{path}: exists; choose another name, or pass --force to replace it")
     try:
-        stream = path.open("w", encoding="utf-8", newline="")
+        if path is None:
+            yield sys.stdout
+            sys.stdout.flush()
+            return
+        old = path.is_file()
+        place = path.with_name(f"{path.name}.partial") if old else path
+        with place.open("w", encoding="utf-8", errors="backslashreplace", newline="") as stream:
+            yield stream
+        if old:
+            place.replace(path)
+    except BrokenPipeError:
+        raise
     except OSError as error:
-        raise OutputError(f"{path}: cannot be written ({error.strerror})") from error
-    with stream:
-        yield stream
+        name = path or "standard output"
+        raise OutputError(f"{name}: cannot be written ({error.strerror})") from error
 
 
 def _info(options: argparse.Namespace) -> int:
@@ -360,6 +379,14 @@ def _info(options: argparse.Namespace) -> int:
             f"recordings of {figures['speakers']} speakers ({figures['data']})"
         )
     return OK
+
+
+def _check_json(target: str | None) -> None:
+    """Refuse a place for figures before they are computed."""
+    if target and target != "-":
+        from speechrnn.files import check_place
+
+        check_place(Path(target))
 
 
 def _write_json(target: str, content: dict) -> None:

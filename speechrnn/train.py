@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import math
 import queue
 import threading
@@ -24,11 +25,12 @@ from speechrnn.datasets.batches import (
     evaluation_batches,
     make_examples,
     num_training_batches,
+    row_targets,
     training_batches,
 )
 from speechrnn.datasets.manifest import Utterance, check_disjoint
 from speechrnn.datasets.reading import load_waveforms
-from speechrnn.errors import ConfigError, DataError
+from speechrnn.errors import AudioError, ConfigError, DataError
 from speechrnn.labels import Labels
 from speechrnn.model import SECTIONS, ModelConfig, SpeechModel, build_model
 from speechrnn.progress import progress
@@ -123,7 +125,7 @@ class Recipe:
 
 @dataclass(frozen=True)
 class TrainResult:
-    """What a training left behind."""
+    """What a training left behind; ``left_out`` are the recordings that could not be read."""
 
     bundle: Path
     val_accuracy: float
@@ -131,6 +133,7 @@ class TrainResult:
     epochs_done: int
     seconds: float
     interrupted: bool
+    left_out: tuple[AudioError, ...] = ()
 
 
 def train_model(
@@ -166,20 +169,21 @@ def train_model(
     labels = Labels.from_texts(row.text for row in train_rows)
     if len(labels) < 2:
         raise DataError(f"{data_name}: holds only the label {labels.symbols[0]!r}, expected two")
-    examples = {
-        name: _load(rows, labels, recipe.model, skip_broken, f"reading {name}")
-        for name, rows in (("train", train_rows), ("val", val_rows))
-    }
-    session = _Session(recipe, labels, examples["train"], examples["val"], out)
+    for row in [*train_rows, *val_rows]:  # before minutes of reading
+        row_targets(row, labels, recipe.model.head)
+    train_examples, left_out = _load(train_rows, labels, recipe.model, skip_broken, "train")
+    val_examples, left_out_of_val = _load(val_rows, labels, recipe.model, skip_broken, "val")
+    session = _Session(recipe, labels, train_examples, val_examples, out)
     session.description = {
         "data": data_name,
         "val_data": val_name,
-        "utterances": len(examples["train"]),
-        "speakers": len({e.row.speaker for e in examples["train"]}),
+        "utterances": len(train_examples),
+        "speakers": len({example.row.speaker for example in train_examples}),
         "seed": recipe.train.seed,
         "recipe": recipe.to_mapping(),
     }
-    return session.run()
+    result = session.run()
+    return dataclasses.replace(result, left_out=(*left_out, *left_out_of_val))
 
 
 class _Session:
@@ -440,20 +444,14 @@ def prefetch(items: Iterator[T]) -> Iterator[T]:
 
 
 def _load(
-    rows: Sequence[Utterance],
-    labels: Labels,
-    config: ModelConfig,
-    skip_broken: bool,
-    purpose: str,
-) -> list[Example]:
-    for row in rows:  # before minutes of reading
-        config.head.targets(row.text, labels)
-    features = config.features
-    loaded, _ = load_waveforms(
+    rows: Sequence[Utterance], labels: Labels, config: ModelConfig, skip_broken: bool, name: str
+) -> tuple[list[Example], list[AudioError]]:
+    """The readable rows as examples, and the errors of the others."""
+    loaded, broken = load_waveforms(
         rows,
-        features.sample_rate_hz,
-        features.window_length,
+        config.features.sample_rate_hz,
+        config.features.window_length,
         skip_broken=skip_broken,
-        purpose=purpose,
+        purpose=f"reading {name}",
     )
-    return make_examples(loaded, labels, config.head)
+    return make_examples(loaded, labels, config.head), broken

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any, Protocol, TextIO
 
 from speechrnn.audio import find_audio
-from speechrnn.datasets.manifest import read_data
+from speechrnn.datasets.manifest import is_manifest, read_data
 from speechrnn.errors import AudioError, DataError
 from speechrnn.recognize import Model
 
@@ -17,7 +17,7 @@ Record = dict[str, Any]
 
 
 def find_inputs(inputs: Sequence[str]) -> list[Path]:
-    """Files as they are, the recordings below folders, and the rows of .jsonl manifests.
+    """Files as they are, the recordings below folders, and the rows of manifests.
 
     A file that is missing or broken is kept: it becomes a record with its error.
 
@@ -32,7 +32,7 @@ def find_inputs(inputs: Sequence[str]) -> list[Path]:
             if not recordings:
                 raise DataError(f"{path}: folder without recordings, expected sound files in it")
             found += recordings
-        elif path.suffix == ".jsonl":
+        elif is_manifest(path):
             found += [row.path for row in read_data(path)]
         else:
             found.append(path)

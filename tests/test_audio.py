@@ -19,7 +19,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from speechrnn import audio
-from speechrnn.audio import as_command, check_waveform, find_audio, load_waveform
+from speechrnn.audio import LONGEST_COMMAND_S, as_command, check_waveform, find_audio, load_waveform
 from speechrnn.errors import AudioError
 
 RATE_HZ = 16000
@@ -119,7 +119,9 @@ def test_opposite_channels_cancel(write_audio: Write) -> None:
     assert np.max(np.abs(load_waveform(file, RATE_HZ))) == 0
 
 
-@settings(max_examples=25, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(
+    max_examples=25, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture]
+)
 @given(
     rate_hz=st.sampled_from([8000, 11025, 22050, 32000, 44100, 48000, 96000]),
     frequency_hz=st.floats(100, 3500),
@@ -321,10 +323,12 @@ def test_a_constant_rate_mp3_without_its_length_is_read_whole(tmp_path: Path) ->
 
 def test_a_variable_rate_mp3_whose_length_is_guessed_too_long_is_read_whole(tmp_path: Path) -> None:
     file = tmp_path / "clip.mp3"
-    growing = speech_like(20) * np.linspace(0, 1, 20 * RATE_HZ) ** 4
+    growing = speech_like(25) * np.linspace(0, 1, 25 * RATE_HZ) ** 4
     write_mp3_without_length(file, growing, "VARIABLE")
-    assert soundfile.info(file).frames > 21 * RATE_HZ
-    assert len(load_waveform(file, RATE_HZ)) == pytest.approx(20 * RATE_HZ, abs=2000)
+    assert soundfile.info(file).frames > LONGEST_COMMAND_S * RATE_HZ
+    for read in (load_waveform, as_command):
+        found = read(file, RATE_HZ, min_samples=1)
+        assert len(found) == pytest.approx(25 * RATE_HZ, abs=2000)
 
 
 def test_a_variable_rate_mp3_whose_length_is_guessed_too_short_is_refused(tmp_path: Path) -> None:
@@ -408,6 +412,33 @@ def test_arrays_of_other_floats_become_float32() -> None:
     found = check_waveform(np.array([0.5, 9, -0.5])[::2], "x", RATE_HZ)
     assert found.dtype == np.float32
     assert found.tolist() == [0.5, -0.5]
+
+
+def test_a_command_is_at_most_a_minute_long() -> None:
+    minute = np.zeros(int(LONGEST_COMMAND_S * 1000) + 1, np.float32)
+    assert len(as_command(minute[:-1], 1000, min_samples=1)) == 60_000
+    with pytest.raises(AudioError, match=r"^waveform: is too long: 60\.0 s, .* at most 60 s"):
+        as_command(minute, 1000, min_samples=1)
+
+
+def test_a_recording_that_is_too_long_is_refused_before_it_is_read(
+    write_audio: Write, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    file = write_audio("long.wav", np.zeros(8000 * 61), 8000)
+    monkeypatch.setattr(audio, "_read_mono", None)
+    with pytest.raises(AudioError, match=r"is too long: 61\.0 s"):
+        as_command(file, RATE_HZ, min_samples=1)
+
+
+def test_a_tag_before_an_mp3_does_not_hide_its_length(tmp_path: Path) -> None:
+    file = tmp_path / "clip.mp3"
+    soundfile.write(file, speech_like(3), RATE_HZ)
+    tag = b"ID3\x03\x00\x00" + bytes([0, 0, 16, 0]) + bytes(16 * 128)
+    file.write_bytes(tag + file.read_bytes())
+    assert len(load_waveform(file, RATE_HZ)) == 3 * RATE_HZ
+    content = file.read_bytes()
+    file.write_bytes(content[: len(tag) + (len(content) - len(tag)) // 2])
+    assert "is cut short" in refused(file)
 
 
 # --- folders

@@ -7,15 +7,19 @@ import os
 import shutil
 import signal
 import subprocess
+import sys
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
 import soundfile
+import soxr
 from conftest import TINY_LABELS, Result, Run, Write, call, spawn, tone, write_tiny_data
 
+from speechrnn import evaluate
 from speechrnn.bundle import HEADER, read_bundle
 from speechrnn.recognize import load_model
 
@@ -145,22 +149,21 @@ FORMS = [
 
 
 def test_a_recording_means_the_same_in_every_format_rate_and_channel_count(
-    tiny_tflite: Path, write_audio: Write, run_cli: Run
+    tiny_tflite: Path, tiny_data: Path, write_audio: Write, run_cli: Run
 ) -> None:
-    files = [
-        write_audio(
-            f"{i}.{suffix}",
-            np.stack([tone(400, 0.4, rate_hz)] * channels, axis=1),
-            rate_hz,
-            subtype,
-        )
-        for i, (suffix, subtype, rate_hz, channels) in enumerate(FORMS)
-    ]
+    clip, clip_rate_hz = soundfile.read(tiny_data / GOOD)
+    files = [tiny_data / GOOD]
+    for i, (suffix, subtype, rate_hz, channels) in enumerate(FORMS):
+        samples = np.stack([soxr.resample(clip, clip_rate_hz, rate_hz)] * channels, axis=1)
+        files.append(write_audio(f"{i}.{suffix}", samples, rate_hz, subtype))
     result = run_cli("transcribe", tiny_tflite, *files)
-    records = [json.loads(line) for line in result.out.splitlines()]
+    first, *others = (json.loads(line) for line in result.out.splitlines())
     assert result.status == 0, result.err
-    assert [record["text"] for record in records] == ["go"] * len(FORMS)
-    assert [record["duration"] for record in records] == pytest.approx([0.4] * len(FORMS), abs=0.01)
+    assert len(others) == len(FORMS)
+    for record in others:
+        assert record["text"] == first["text"]
+        assert record["confidence"] == pytest.approx(first["confidence"], abs=0.2)  # codecs
+        assert record["duration"] == pytest.approx(0.4, abs=0.01)
 
 
 def test_an_hour_long_recording_does_not_hold_up_the_others(
@@ -171,9 +174,7 @@ def test_an_hour_long_recording_does_not_hold_up_the_others(
         for _ in range(60):
             sound.write(0.1 * np.random.default_rng(0).standard_normal(60 * 8000))
     to = tmp_path / "out.jsonl"
-    process = spawn(
-        "transcribe", tiny_tflite, tiny_data / GOOD, hour, tiny_data / GOOD, "--to", to
-    )
+    process = spawn("transcribe", tiny_tflite, tiny_data / GOOD, hour, tiny_data / GOOD, "--to", to)
     _, err = process.communicate(timeout=60)
     records = [json.loads(line) for line in to.read_text(encoding="utf-8").splitlines()]
     assert process.returncode == 1
@@ -202,7 +203,11 @@ def test_a_name_with_a_line_break_is_still_one_line(
 
 
 def test_a_name_that_starts_with_a_dash_is_reached_as_everywhere(
-    tiny_tflite: Path, tiny_data: Path, tmp_path: Path, run_cli: Run, monkeypatch: pytest.MonkeyPatch
+    tiny_tflite: Path,
+    tiny_data: Path,
+    tmp_path: Path,
+    run_cli: Run,
+    monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     shutil.copy(tiny_data / GOOD, tmp_path / "-x.wav")
     monkeypatch.chdir(tmp_path)
@@ -370,8 +375,15 @@ def writes(name: str, place: Path, bundle: Path, tflite: Path, data: Path, recip
 WRITERS = ["train", "export", "transcribe", "evaluate", "info"]
 
 
-@pytest.mark.parametrize("command", WRITERS)
-@pytest.mark.parametrize("below", ["file", "/proc"])
+# Neither place can be written, not even by root. That /proc cannot is only found by trying, and
+# the first two would do so after minutes of work.
+UNWRITABLE = [
+    *((command, "file") for command in WRITERS),
+    *((command, "/proc") for command in WRITERS[2:]),
+]
+
+
+@pytest.mark.parametrize(("command", "below"), UNWRITABLE)
 def test_a_place_that_cannot_be_written_is_refused(
     command: str,
     below: str,
@@ -381,17 +393,31 @@ def test_a_place_that_cannot_be_written_is_refused(
     tiny_recipe: Path,
     tmp_path: Path,
 ) -> None:
-    # Neither place can be written, not even by root.
     (tmp_path / "file").write_text("precious", encoding="utf-8")
     place = tmp_path / below / "out.tflite"
-    started = time.perf_counter()
     result = writes(command, place, tiny_bundle, tiny_tflite, tiny_data, tiny_recipe)
     assert result.status == 2
     assert len(result.err.splitlines()) == 1
     assert f": error: {place}: cannot be written" in result.err
     assert (tmp_path / "file").read_text(encoding="utf-8") == "precious"
-    if command == "evaluate":  # what was found out is not lost with the file
-        assert "accuracy" in result.out or time.perf_counter() - started < 0.1
+
+
+def test_figures_that_cannot_be_written_are_not_computed_or_are_shown(
+    tiny_tflite: Path, tiny_data: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    computed = []
+    compute = evaluate.evaluate_model
+
+    def spy(*arguments: Any, **options: Any) -> dict[str, Any]:
+        computed.append(True)
+        return compute(*arguments, **options)
+
+    monkeypatch.setattr(evaluate, "evaluate_model", spy)
+    (tmp_path / "file").touch()
+    place = tmp_path / "file" / "f.json"
+    result = call("evaluate", tiny_tflite, "--data", tiny_data, "--json", place)
+    assert result.status == 2
+    assert not computed or "accuracy" in result.out
 
 
 @pytest.mark.parametrize("command", ["train", "export", "transcribe"])
@@ -486,8 +512,6 @@ def ctrl_c_reaches_children() -> Iterator[None]:
 
 
 def spawn_arguments(*arguments: object) -> list[str]:
-    import sys
-
     return [sys.executable, "-m", "speechrnn", *map(str, arguments)]
 
 
@@ -551,7 +575,8 @@ def test_what_was_trained_before_an_interruption_is_kept(
     info = read_bundle(bundle)  # every hash fits
     assert info.training["finished"] is False
     assert info.training["epochs_done"] >= 1
-    assert load_model(bundle).transcribe(tiny_data / GOOD).text in TINY_LABELS
+    if number != signal.SIGTERM:  # the same way as SIGINT; it takes seconds
+        assert load_model(bundle).transcribe(tiny_data / GOOD).text in TINY_LABELS
 
 
 def test_an_interrupted_training_leaves_nothing_beside_its_bundle(interrupted: Interrupted) -> None:

@@ -15,6 +15,7 @@ from model_fixtures import (
     noise,
     save,
     shared_bundle,
+    shared_recognizer,
     shared_tflite,
     sweep,
 )
@@ -25,7 +26,6 @@ from speechrnn.errors import ExportError, ModelError, OutputError
 from speechrnn.export import export_bundle, pipeline
 from speechrnn.export.pipeline import TOLERANCE, check_operators
 from speechrnn.features import FeatureConfig, mel_filterbank
-from speechrnn.keras_recognizer import KerasRecognizer
 from speechrnn.runtime import Recognizer, read_metadata
 
 # Shorter than a frame, one frame, a second, an odd length, and five times what was trained on.
@@ -43,8 +43,8 @@ def flatbuffer(monkeypatch: pytest.MonkeyPatch) -> bytes:
     return model
 
 
-def largest_difference(bundle: Path, tflite: Path, waveforms: list[np.ndarray]) -> float:
-    keras_model, exported = KerasRecognizer(bundle), Recognizer(tflite)
+def largest_difference(name: str, waveforms: list[np.ndarray]) -> float:
+    keras_model, exported = shared_recognizer(name), Recognizer(shared_tflite(name))
     return max(
         float(np.abs(exported.run(waveform) - keras_model.run([waveform])[0]).max())
         for waveform in waveforms
@@ -68,7 +68,7 @@ def test_the_file_answers_as_keras_does_at_every_length(name):
         make(length, seed) for length in LENGTHS for seed in (0, 1) for make in (sweep, noise)
     ]
     waveforms += [np.zeros(16000, np.float32), np.ones(16000, np.float32)]
-    assert largest_difference(shared_bundle(name), shared_tflite(name), waveforms) < TOLERANCE
+    assert largest_difference(name, waveforms) < TOLERANCE
 
 
 @each_model
@@ -78,7 +78,7 @@ def test_the_file_answers_as_keras_does_on_real_recordings(name):
         pytest.skip(f"no recordings in {folder}; set SPEECHRNN_DATA to a folder that has them")
     paths = find_audio(folder)
     recordings = [load_waveform(path, 16000) for path in paths[:: max(1, len(paths) // 20)]]
-    assert largest_difference(shared_bundle(name), shared_tflite(name), recordings) < TOLERANCE
+    assert largest_difference(name, recordings) < TOLERANCE
 
 
 def test_a_comparison_is_made_on_the_recordings_it_is_given(flatbuffer, tmp_path):

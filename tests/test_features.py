@@ -43,7 +43,7 @@ CONFIGS: dict[str, dict[str, Any]] = {
     "magnitude": {"spectrum": "magnitude", "log_floor": 1e-3},
     "liftering": {"num_coefficients": 13, "lifter": 22},
     "pre-emphasis": {"pre_emphasis": 0.97},
-    "log mel": {"num_coefficients": 0},
+    "log mel bands": {"num_coefficients": 0},
     "log mel with a delta": {"num_coefficients": 0, "deltas": 1},
     "13 with two deltas": {"num_coefficients": 13, "deltas": 2},
     "8 kHz": {"sample_rate_hz": 8000, "fft_length": 256, "num_mels": 24, "high_hz": 3800.0}
@@ -64,8 +64,15 @@ LENGTH_CONFIGS: dict[str, dict[str, Any]] = {
     "training": {"normalisation": "training"},
     "utterance": {"normalisation": "utterance"},
     "deltas": {"deltas": 2, "num_coefficients": 13},
-    "everything": {"deltas": 2, "normalisation": "utterance", "pre_emphasis": 0.97, "lifter": 22},
-    "everything, log mel": {"deltas": 1, "num_coefficients": 0, "normalisation": "training"},
+    "utterance after all": {
+        "deltas": 2,
+        "normalisation": "utterance",
+        "pre_emphasis": 0.97,
+        "lifter": 22,
+    },
+    # A single frame normalised over the utterance is 0 whatever it was, so the others again:
+    "training after all": {"deltas": 2, "normalisation": "training", "pre_emphasis": 0.97},
+    "log mel": {"deltas": 1, "normalisation": "none", "num_coefficients": 0, "pre_emphasis": 0.5},
 }
 every_length_config = pytest.mark.parametrize("name", LENGTH_CONFIGS)
 
@@ -509,7 +516,7 @@ def test_length_known_or_not_gives_the_same(name: str) -> None:
 
 def test_batch_and_lengths_unknown_give_the_same() -> None:
     """What a training step sees: every size a tensor, all rows of a batch of one and of three."""
-    config = make_config("everything")
+    config = make_config("utterance after all")
     layer = make_layer(config)
     unknown = [tf.TensorSpec([None, None], tf.float32), tf.TensorSpec([None], tf.int32)]
     dynamic = tf.function(lambda batch, lengths: layer(batch, lengths), input_signature=unknown)
@@ -521,7 +528,7 @@ def test_batch_and_lengths_unknown_give_the_same() -> None:
 
 
 def test_compiled_by_xla_gives_the_same() -> None:
-    config = make_config("everything")
+    config = make_config("utterance after all")
     layer, clip = make_layer(config), noise(8000)
     compiled = tf.function(lambda waveform: layer(waveform), jit_compile=True)
     assert distance(np.asarray(compiled(clip[None]))[0], features(config, clip)) <= 2 * SAME

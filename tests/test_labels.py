@@ -6,6 +6,7 @@ import os
 import subprocess
 import sys
 import unicodedata
+from random import Random
 
 import pytest
 from hypothesis import given
@@ -27,7 +28,7 @@ TWO_FORMS = [
 
 
 @given(st.lists(WORD, unique=True), st.randoms())
-def test_the_order_of_the_texts_does_not_matter(words: list[str], random) -> None:  # type: ignore[no-untyped-def]
+def test_the_order_of_the_texts_does_not_matter(words: list[str], random: Random) -> None:
     shuffled = words * 2
     random.shuffle(shuffled)
     assert Labels.from_texts(shuffled) == Labels.from_texts(words)
@@ -96,7 +97,7 @@ def test_symbols_that_no_model_can_carry_are_refused(symbols: tuple[str, ...], s
 
 
 def test_an_unknown_text_is_refused_with_the_known_ones() -> None:
-    with pytest.raises(LabelError, match="^unknown label 'Go'; the model knows go, stop$"):
+    with pytest.raises(LabelError, match=r"^unknown label 'Go'; the model knows go, stop$"):
         Labels(("go", "stop")).id_of("Go")
 
 

@@ -6,6 +6,7 @@ import hashlib
 import json
 import os
 from pathlib import Path
+from random import Random
 
 import numpy as np
 import pytest
@@ -16,7 +17,7 @@ from hypothesis import strategies as st
 from speechrnn.datasets.manifest import (
     Utterance,
     check_disjoint,
-    has_split_lists,
+    has_splits,
     read_data,
     split_by_speaker,
 )
@@ -96,7 +97,7 @@ def test_the_lists_of_speech_commands_decide_the_split(
     for name, who in lists.items():
         lines = [clip for clip in clips if f"/{who}_" in clip]
         (tmp_path / name).write_text("\n".join(lines) + "\n", encoding, newline=newline)
-    assert has_split_lists(tmp_path)
+    assert has_splits(tmp_path)
     found = {
         split: [row.speaker for row in read_data(tmp_path, split)]  # type: ignore[arg-type]
         for split in ("train", "val", "test", "all")
@@ -112,7 +113,7 @@ def test_the_lists_of_speech_commands_decide_the_split(
 def test_a_list_that_is_no_text_is_refused(tmp_path: Path) -> None:
     make_files(tmp_path, "go/a.wav")
     (tmp_path / "testing_list.txt").write_bytes(b"go/\xff.wav\n")
-    with pytest.raises(DataError, match="testing_list.txt: is not UTF-8 text"):
+    with pytest.raises(DataError, match=r"testing_list.txt: is not UTF-8 text"):
         read_data(tmp_path)
 
 
@@ -173,7 +174,7 @@ def test_a_speaker_is_a_name_or_a_number(speaker: object, expected: str, tmp_pat
         ("[" * 100_000, "is not a JSON object (maximum recursion depth exceeded"),
         ('{"audio_filepath": "a.wav", "text": "go"} x', "is not a JSON object (Extra data)"),
         ("a.wav|go", "is not a JSON object (Expecting value)"),
-        ('["a.wav", "go"]', "got '[\"a.wav\", \"go\"]', expected a JSON object"),
+        ('["a.wav", "go"]', 'got \'["a.wav", "go"]\', expected a JSON object'),
         ({"text": "go"}, "'audio_filepath' is missing (got ['text']), expected a string"),
         ({"audio_filepath": "a.wav"}, "'text' is missing (got ['audio_filepath']), expected a"),
         ({**ROW, "text": None}, "'text' is None, expected a string"),
@@ -187,9 +188,7 @@ def test_a_speaker_is_a_name_or_a_number(speaker: object, expected: str, tmp_pat
         ({**ROW, "speaker": True}, "'speaker' is True, expected a name or a number"),
     ],
 )
-def test_a_faulty_row_is_refused_with_its_line(
-    line: str | dict, said: str, tmp_path: Path
-) -> None:
+def test_a_faulty_row_is_refused_with_its_line(line: str | dict, said: str, tmp_path: Path) -> None:
     file = write_manifest(tmp_path, ROW, "", line)
     with pytest.raises(DataError) as caught:
         read_data(file)
@@ -199,7 +198,7 @@ def test_a_faulty_row_is_refused_with_its_line(
 
 def test_a_manifest_of_another_encoding_is_refused(tmp_path: Path) -> None:
     file = write_manifest(tmp_path, ROW, encoding="utf-16")
-    with pytest.raises(DataError, match="is not UTF-8 text .*; save it as UTF-8"):
+    with pytest.raises(DataError, match=r"is not UTF-8 text .*; save it as UTF-8"):
         read_data(file)
 
 
@@ -214,7 +213,7 @@ def test_a_manifest_has_no_parts(split: str, tmp_path: Path) -> None:
     [
         ("none", "no such data; expected a folder per label or a .jsonl manifest"),
         ("empty.jsonl", "holds no recordings"),
-        ("notes.txt", r"unknown kind of data, expected .* \(folder, jsonl\)"),
+        ("notes.txt", r"unknown kind of data, expected .* \(splits, folder, jsonl\)"),
         ("folder", "no recordings in label folders, expected folder/<label>/<clip>.wav"),
         ("loose", "no recordings in label folders"),
         ("notes.txt/x", "no such data"),
@@ -252,7 +251,9 @@ def test_a_split_shares_no_speaker_and_loses_no_row(
 
 
 @given(SPEAKERS, st.floats(0.05, 0.95), st.randoms())
-def test_a_split_depends_on_the_names_alone(speakers: list[str], val_fraction: float, random) -> None:  # type: ignore[no-untyped-def]
+def test_a_split_depends_on_the_names_alone(
+    speakers: list[str], val_fraction: float, random: Random
+) -> None:
     rows = rows_of(speakers, takes=2)
     shuffled = list(rows)
     random.shuffle(shuffled)
@@ -293,7 +294,7 @@ def test_the_fraction_is_about_that_of_the_speakers() -> None:
 
 def test_rows_without_a_speaker_are_not_split(tmp_path: Path) -> None:
     rows = [*rows_of(["ann", "bob"]), Utterance(Path("x.wav"), "go")]
-    with pytest.raises(DataError, match="^x.wav: speaker unknown, .* give --val"):
+    with pytest.raises(DataError, match=r"^x.wav: speaker unknown, .* give --val"):
         split_by_speaker(rows, 0.2)
 
 
@@ -314,9 +315,7 @@ def test_a_shared_file_is_refused_even_under_another_name(tmp_path: Path) -> Non
     make_files(tmp_path, "a.wav")
     (tmp_path / "b.wav").symlink_to("a.wav")
     with pytest.raises(DataError, match=r"a\.wav: stands in the training and the validation data"):
-        check_disjoint(
-            [Utterance(tmp_path / "a.wav", "go")], [Utterance(tmp_path / "b.wav", "go")]
-        )
+        check_disjoint([Utterance(tmp_path / "a.wav", "go")], [Utterance(tmp_path / "b.wav", "go")])
 
 
 # --- reading the recordings
@@ -347,7 +346,7 @@ def test_broken_recordings_are_refused_with_a_way_out(rows: list[Utterance]) -> 
 
 
 def test_nothing_but_broken_recordings_cannot_be_skipped(rows: list[Utterance]) -> None:
-    with pytest.raises(DataError, match="5 of 5 recordings are broken .*; and 2 more"):
+    with pytest.raises(DataError, match=r"5 of 5 recordings are broken .*; and 2 more"):
         load_waveforms([rows[1]] * 5, 8000, 1, skip_broken=True)
 
 
@@ -355,3 +354,17 @@ def test_recordings_of_another_rate_come_at_the_model_s(rows: list[Utterance]) -
     ((_, waveform),), _ = load_waveforms(rows[:1], 16000, 1)
     assert waveform.dtype == np.float32
     assert abs(len(waveform) - 1600) <= 1
+
+
+def test_a_folder_with_a_manifest_per_split_is_those_splits(tmp_path: Path) -> None:
+    for split in ("train", "val", "test"):
+        row = {"audio_filepath": f"{split}/go.wav", "text": "go", "speaker": split}
+        (tmp_path / f"{split}.jsonl").write_text(json.dumps(row) + "\n", encoding="utf-8")
+        make_files(tmp_path, f"{split}/go/a.wav")
+    assert has_splits(tmp_path)
+    for split in ("train", "val", "test"):
+        assert [row.speaker for row in read_data(tmp_path, split)] == [split]
+    assert [row.text for row in read_data(tmp_path)] == ["go"] * 3
+    (tmp_path / "val.jsonl").unlink()
+    with pytest.raises(DataError, match="holds no recordings for split 'val'"):
+        read_data(tmp_path, "val")

@@ -16,14 +16,15 @@ from model_fixtures import (
     save,
     shared_bundle,
     shared_model,
+    shared_recognizer,
+    shared_serve,
     sweep,
 )
 
-from speechrnn.bundle import load_bundle
+from speechrnn.bundle import read_bundle
 from speechrnn.encoders import ENCODERS
 from speechrnn.errors import ConfigError
 from speechrnn.heads import HEADS
-from speechrnn.keras_recognizer import KerasRecognizer
 from speechrnn.model import ModelConfig, build_model
 
 # Whole recordings, one shorter than a frame, of no common length.
@@ -49,7 +50,9 @@ def padded_with_junk() -> np.ndarray:
 
 def logits_of(model: Any, waveform: np.ndarray, num_samples: Any, training: bool = False) -> Any:
     batch = {"waveform": waveform, "num_samples": np.asarray(num_samples, np.int32)}
-    return ops.convert_to_numpy(model(batch, training=training))
+    if training:
+        return ops.convert_to_numpy(model(batch, training=True))
+    return model.predict_on_batch(batch)  # compiled once a model
 
 
 @some_model
@@ -74,17 +77,17 @@ def test_serving_a_recording_gives_the_head_s_output_of_its_logits(name):
     model = shared_model(name)
     for recording in recordings():
         logits = logits_of(model, recording[None], [len(recording)])
-        served = ops.convert_to_numpy(model.serve(recording[None]))
+        served = shared_serve(name)(recording[None])
         expected = np.exp(logits - logits.max()) / np.exp(logits - logits.max()).sum()
         np.testing.assert_allclose(served, expected, rtol=0, atol=TOLERANCE)
 
 
 @some_model
 def test_serving_several_recordings_of_one_length_equals_serving_each(name):
-    model = shared_model(name)
+    serve = shared_serve(name)
     waveforms = np.stack([sweep(5000, seed=seed) for seed in range(3)])
-    together = ops.convert_to_numpy(model.serve(waveforms))
-    each = [ops.convert_to_numpy(model.serve(row[None]))[0] for row in waveforms]
+    together = serve(waveforms)
+    each = [serve(row[None])[0] for row in waveforms]
     np.testing.assert_allclose(together, each, rtol=0, atol=TOLERANCE)
 
 
@@ -143,14 +146,12 @@ def test_augmentation_acts_in_training_and_never_in_evaluation_or_serving(tmp_pa
     model.test_on_batch(x, y)
     save(model, tmp_path / "bundle")
     assert calls == []
+    assert read_bundle(tmp_path / "bundle").sha256 == read_bundle(shared_bundle("two-way")).sha256
     changed = logits_of(model, **x, training=True)
     assert calls == [keras.random.SeedGenerator]
     assert np.abs(changed - logits_of(model, **x, training=True)).max() > 1e-3
     model.train_on_batch(x, y)
     assert len(calls) > 2
-    loaded, _ = load_bundle(tmp_path / "bundle")
-    assert loaded.change_log_mel is None
-    np.testing.assert_array_equal(logits_of(loaded, **x), plain)
 
 
 def test_the_same_seed_gives_the_same_weights_and_another_seed_others():
@@ -195,7 +196,7 @@ def test_every_encoder_goes_with_every_head(encoder, head):
 
 
 def test_a_bundle_transcribes_a_batch_as_it_does_each_recording():
-    recognizer = KerasRecognizer(str(shared_bundle("two-way")))
+    recognizer = shared_recognizer("two-way")
     assert recognizer.transcribe_many([]) == []
     usable = [waveform for waveform in recordings() if len(waveform) >= recognizer.min_samples]
     together = recognizer.transcribe_many(usable)

@@ -6,6 +6,7 @@ import csv
 import io
 import json
 import os
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -66,7 +67,7 @@ def test_a_broken_recording_is_a_record_among_the_others() -> None:
 def test_records_come_one_by_one() -> None:
     seen = []
 
-    def paths():  # type: ignore[no-untyped-def]
+    def paths() -> Iterator[Path]:
         for name in ("a.wav", "b.wav"):
             seen.append(name)
             yield Path(name)
@@ -196,7 +197,9 @@ def test_the_command_says_what_the_library_says(
     tiny_tflite: Path, tiny_data: Path, run_cli: Run
 ) -> None:
     model = load_model(tiny_tflite)
-    records = [json.loads(line) for line in run_cli("transcribe", tiny_tflite, tiny_data).out.splitlines()]
+    records = [
+        json.loads(line) for line in run_cli("transcribe", tiny_tflite, tiny_data).out.splitlines()
+    ]
     for record in records:
         transcript = model.transcribe(record["audio_filepath"])
         assert record["text"] == transcript.text
@@ -281,7 +284,12 @@ def test_two_recordings_of_one_name_are_two_records(
 @pytest.mark.parametrize("format_name", sorted(WRITERS))
 @pytest.mark.parametrize("to_file", [True, False], ids=["file", "stdout"])
 def test_a_name_that_is_not_utf8_costs_no_record(
-    format_name: str, to_file: bool, tiny_tflite: Path, tiny_data: Path, tmp_path: Path, run_cli: Run
+    format_name: str,
+    to_file: bool,
+    tiny_tflite: Path,
+    tiny_data: Path,
+    tmp_path: Path,
+    run_cli: Run,
 ) -> None:
     clip = (tiny_data / "go" / "ann_nohash_0.wav").read_bytes()
     folder = tmp_path / "in"

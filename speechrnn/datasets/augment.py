@@ -36,6 +36,11 @@ def augmentations_from_mapping(sections: Mapping[str, Any]) -> list[Any]:
     Raises:
         ConfigError: An unknown name or setting.
     """
+    if not isinstance(sections, Mapping):
+        raise ConfigError(f"augment: got {sections!r}, expected a section of settings")
+    for name, settings in sections.items():
+        if not isinstance(settings, Mapping):
+            raise ConfigError(f"augment.{name}: got {settings!r}, expected a section of settings")
     return [
         AUGMENTATIONS.from_mapping({"type": name, **settings})
         for name, settings in sections.items()

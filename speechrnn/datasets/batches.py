@@ -47,13 +47,19 @@ def make_examples(
     Raises:
         LabelError: A row's text is no label; the message names the recording.
     """
-    examples = []
-    for row, waveform in loaded:
-        try:
-            examples.append(Example(row, waveform, head.targets(row.text, labels)))
-        except LabelError as error:
-            raise LabelError(f"{row.path}: {error}") from error
-    return examples
+    return [Example(row, waveform, row_targets(row, labels, head)) for row, waveform in loaded]
+
+
+def row_targets(row: Utterance, labels: Labels, head: Head) -> list[int]:
+    """The ids that a row is trained towards.
+
+    Raises:
+        LabelError: Its text is no label; the message names the recording.
+    """
+    try:
+        return head.targets(row.text, labels)
+    except LabelError as error:
+        raise LabelError(f"{row.path}: {error}") from error
 
 
 def training_batches(

@@ -1,7 +1,8 @@
 """Any way of naming recordings -> rows of (file, text, speaker), and splits by speaker.
 
-A format is a function registered in ``FORMATS`` that recognises a path and reads it. Two are here:
+A format in ``FORMATS`` recognises a path and reads it. The first that does is taken:
 
+- a folder with a manifest per split, ``train.jsonl``, ``val.jsonl``, ``test.jsonl``;
 - a folder with one folder per label, as Speech Commands v0.02 comes (``validation_list.txt``,
   ``testing_list.txt``, ``_background_noise_``; Warden 2018, arXiv:1804.03209);
 - a JSON-lines manifest, one object a line with ``audio_filepath`` (absolute, or relative to the
@@ -18,7 +19,7 @@ import re
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Literal, NamedTuple
+from typing import Any, Literal, NamedTuple
 
 from speechrnn.audio import find_audio
 from speechrnn.errors import DataError
@@ -29,6 +30,7 @@ Split = Literal["train", "val", "test", "all"]
 BACKGROUND_NOISE = "_background_noise_"
 # Speech Commands names its clips <speaker>_nohash_<take>.wav.
 NOHASH = re.compile(r"^(?P<speaker>.+)_nohash_\d+$")
+SPLIT_MANIFESTS: dict[Split, str] = {split: f"{split}.jsonl" for split in ("train", "val", "test")}
 SPLIT_LISTS = {"val": "validation_list.txt", "test": "testing_list.txt"}
 
 
@@ -82,9 +84,15 @@ def read_data(path: str | Path, split: Split = "all") -> list[Utterance]:
     return rows
 
 
-def has_split_lists(path: str | Path) -> bool:
-    """Whether a folder carries the lists that name its validation and test recordings."""
-    return any((Path(path) / name).is_file() for name in SPLIT_LISTS.values())
+def is_manifest(path: Path) -> bool:
+    """Whether a path is named as a JSON-lines manifest is."""
+    return path.suffix in (".jsonl", ".json")
+
+
+def has_splits(path: str | Path) -> bool:
+    """Whether a folder says itself which recordings train, validate and test."""
+    names = (*SPLIT_LISTS.values(), *SPLIT_MANIFESTS.values())
+    return any((Path(path) / name).is_file() for name in names)
 
 
 def split_by_speaker(
@@ -216,8 +224,7 @@ def _parse_row(line: str, manifest: Path, number: int) -> Utterance:
     if not row["audio_filepath"]:
         raise DataError(f"{where}: 'audio_filepath' is '', expected the name of a file")
     duration, speaker = row.get("duration"), row.get("speaker")
-    is_number = type(duration) in (int, float) and math.isfinite(duration) and duration >= 0
-    if not (duration is None or is_number):
+    if not (duration is None or _is_length(duration)):
         raise DataError(f"{where}: 'duration' is {duration!r}, expected seconds as a number")
     if not (speaker is None or type(speaker) in (int, str)):
         raise DataError(f"{where}: 'speaker' is {speaker!r}, expected a name or a number")
@@ -229,7 +236,22 @@ def _parse_row(line: str, manifest: Path, number: int) -> Utterance:
     )
 
 
+def _is_length(value: Any) -> bool:
+    return type(value) in (int, float) and math.isfinite(value) and value >= 0
+
+
+def _has_split_manifests(path: Path) -> bool:
+    return any((path / name).is_file() for name in SPLIT_MANIFESTS.values())
+
+
+def _read_splits(folder: Path, split: Split) -> list[Utterance]:
+    chosen = SPLIT_MANIFESTS.values() if split == "all" else [SPLIT_MANIFESTS[split]]
+    manifests = [folder / name for name in chosen if (folder / name).is_file()]
+    return [row for manifest in manifests for row in _read_jsonl(manifest, "all")]
+
+
 FORMATS: dict[str, Format] = {
+    "splits": Format(_has_split_manifests, _read_splits),
     "folder": Format(lambda path: path.is_dir(), _read_folder),
-    "jsonl": Format(lambda path: path.suffix in (".jsonl", ".json"), _read_jsonl),
+    "jsonl": Format(is_manifest, _read_jsonl),
 }
