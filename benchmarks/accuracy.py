@@ -1,6 +1,6 @@
 """Train the default recipe on real recordings and evaluate bundle and .tflite on other voices.
 
-    python benchmarks/accuracy.py [--only speech_commands_12] [--seeds 0 1 2] [--set KEY=VALUE] [--write]
+    python benchmarks/accuracy.py [--only speech_commands_12] [--seeds 0 1 2] [--set KEY=VALUE]
 
 Prints a markdown table; --write appends it to benchmarks/results/accuracy.md. The recordings are
 looked for in $SPEECHRNN_DATA, or in ../shared/data.
@@ -108,7 +108,7 @@ def _heading(settings: list[str]) -> str:
     commit = subprocess.run(run, capture_output=True, text=True, check=False).stdout.strip()
     return f"""## {date.today()}, commit {commit}, {_processor()}, {os.cpu_count()} cores
 
-Preset `commands`{"".join(f", `{s}`" for s in settings)}; the epoch is chosen on the same recordings.
+Preset `commands`{"".join(f", `{s}`" for s in settings)}; the same recordings choose the epoch.
 
 | data | evaluated on | clips | seed | bundle % | .tflite % | parameters | minutes | MB | RTF |
 |---|---|---|---|---|---|---|---|---|---|"""

@@ -111,7 +111,7 @@ def tf_signal(waveforms: Any) -> Any:
 
 
 def kaldi_options() -> knf.MfccOptions:
-    """As near to ours as Kaldi comes: its Hann window is the symmetric one."""
+    """The settings that equal ours (docs/front_end.md)."""
     options = knf.MfccOptions()
     options.frame_opts.samp_freq = CONFIG.sample_rate_hz
     options.frame_opts.dither = 0.0

@@ -40,7 +40,8 @@ def choose_voices(voices: set[str]) -> list[str]:
 
 def main() -> None:
     require_training("making the sample")
-    from speechrnn.train import Recipe, train_model
+    from speechrnn.recipe import Recipe
+    from speechrnn.train import train_model
 
     sample = Path(__file__).parent / "sample"
     with tempfile.TemporaryDirectory(prefix="speechrnn-") as name:

@@ -15,10 +15,10 @@ from speechrnn.extras import require_training
 
 require_training("drawing the pipeline")
 
-from keras import ops  # noqa: E402
+from keras import ops
 
-from speechrnn.audio import load_waveform  # noqa: E402
-from speechrnn.bundle import load_bundle  # noqa: E402
+from speechrnn.audio import load_waveform
+from speechrnn.bundle import load_bundle
 
 
 def main() -> None:

@@ -20,9 +20,10 @@ if TYPE_CHECKING:
     from speechrnn.features import MFCC, FeatureConfig
     from speechrnn.labels import Labels
     from speechrnn.model import ModelConfig, SpeechModel, build_model
+    from speechrnn.recipe import Recipe
     from speechrnn.recognize import load_model
     from speechrnn.runtime import Recognizer
-    from speechrnn.train import Recipe, train_model
+    from speechrnn.train import train_model
     from speechrnn.transcribe import transcribe_files
 
 _HOMES = {
@@ -30,7 +31,7 @@ _HOMES = {
     "Labels": "labels",
     "MFCC": "features",
     "ModelConfig": "model",
-    "Recipe": "train",
+    "Recipe": "recipe",
     "Recognizer": "runtime",
     "SpeechModel": "model",
     "SpeechRNNError": "errors",

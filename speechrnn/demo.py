@@ -75,7 +75,8 @@ def _synthesise(folder: Path) -> dict[str, Path]:
 
 def _train(rows: dict[str, list[Utterance]], bundle: Path, manifests: dict[str, Path]) -> Any:
     from speechrnn.config import apply_overrides, read_preset
-    from speechrnn.train import Recipe, train_model
+    from speechrnn.recipe import Recipe
+    from speechrnn.train import train_model
 
     sections = apply_overrides(read_preset("commands"), [f"train.epochs={EPOCHS}"])
     result = train_model(

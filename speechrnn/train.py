@@ -4,20 +4,16 @@ from __future__ import annotations
 
 import dataclasses
 import math
-import queue
-import threading
 import time
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any
 
-import keras
 import numpy as np
 from keras import ops
 
 from speechrnn.bundle import check_output, save_bundle
-from speechrnn.config import from_mapping, to_mapping
 from speechrnn.datasets.augment import WaveformAugmentation, augmentations_from_mapping
 from speechrnn.datasets.augment_mel import change_log_mel
 from speechrnn.datasets.batches import (
@@ -25,102 +21,27 @@ from speechrnn.datasets.batches import (
     evaluation_batches,
     make_examples,
     num_training_batches,
+    prefetch,
     row_targets,
     training_batches,
 )
 from speechrnn.datasets.manifest import Utterance, check_disjoint
 from speechrnn.datasets.reading import load_waveforms
-from speechrnn.errors import AudioError, ConfigError, DataError
+from speechrnn.errors import AudioError, DataError
 from speechrnn.labels import Labels
-from speechrnn.model import SECTIONS, ModelConfig, SpeechModel, build_model
+from speechrnn.model import ModelConfig, SpeechModel, build_model
+from speechrnn.optimizer import (
+    WeightAverage,
+    assign_weights,
+    make_optimizer,
+    trainable_weights,
+)
 from speechrnn.progress import progress
-
-T = TypeVar("T")
+from speechrnn.recipe import Recipe
 
 EVALUATION_BATCH = 128
-# Batches made ahead of the training step, in a thread of their own.
-PREFETCHED_BATCHES = 4
 # Recordings whose frames decide the stored means and deviations; more change them by under 1 %.
 STATISTICS_EXAMPLES = 1000
-
-
-@dataclass(frozen=True)
-class TrainConfig:
-    """How a model is trained.
-
-    Attributes:
-        epochs: Passes over the training recordings.
-        batch_size: Recordings in a step.
-        learning_rate: Highest rate; it rises linearly to it and falls as a cosine to 0
-            (Loshchilov and Hutter 2017, arXiv:1608.03983).
-        warmup_fraction: Part of all steps in which the rate rises.
-        weight_decay: Of AdamW (Loshchilov and Hutter 2019, arXiv:1711.05101).
-        gradient_clip_norm: Longest gradient over all weights; 0 clips nothing (Pascanu et al.
-            2013, arXiv:1211.5063).
-        weight_average: Decay of the running mean of the weights that is evaluated and kept;
-            0 keeps the last weights.
-        val_fraction: Part of the speakers that validates where no --val is given.
-        seed: Decides the first weights, the order of recordings, and every augmentation.
-    """
-
-    epochs: int = 40
-    batch_size: int = 64
-    learning_rate: float = 2e-3
-    warmup_fraction: float = 0.05
-    weight_decay: float = 1e-2
-    gradient_clip_norm: float = 1.0
-    weight_average: float = 0.99
-    val_fraction: float = 0.15
-    seed: int = 0
-
-    def __post_init__(self) -> None:
-        for name in ("epochs", "batch_size"):
-            self._require(getattr(self, name) >= 1, name, "at least 1")
-        self._require(self.learning_rate > 0, "learning_rate", "more than 0")
-        for name in ("weight_decay", "gradient_clip_norm", "seed"):
-            self._require(getattr(self, name) >= 0, name, "0 or more")
-        for name in ("warmup_fraction", "weight_average", "val_fraction"):
-            self._require(0 <= getattr(self, name) < 1, name, "0 <= x < 1")
-
-    def _require(self, holds: bool, name: str, expected: str) -> None:
-        if not holds:
-            raise ConfigError(f"train.{name}: got {getattr(self, name)}, expected {expected}")
-
-
-@dataclass(frozen=True)
-class Recipe:
-    """Everything but the data: the model's shape, the training, the augmentations."""
-
-    model: ModelConfig
-    train: TrainConfig
-    augment: Mapping[str, Any]
-
-    @classmethod
-    def from_mapping(cls, sections: Mapping[str, Any]) -> Recipe:
-        """From the sections of a preset or TOML file.
-
-        Raises:
-            ConfigError: An unknown or missing section, or what a section rejects.
-        """
-        known = (*SECTIONS, "train", "augment")
-        for name in sections:
-            if name not in known:
-                raise ConfigError(f"[{name}]: unknown section; expected {', '.join(known)}")
-        augment = sections.get("augment", {})
-        augmentations_from_mapping(augment)
-        return cls(
-            model=ModelConfig.from_mapping(sections),
-            train=from_mapping(TrainConfig, sections.get("train", {}), "train"),
-            augment=augment,
-        )
-
-    def to_mapping(self) -> dict[str, Any]:
-        """The sections as plain values."""
-        return {
-            **self.model.to_mapping(),
-            "train": to_mapping(self.train),
-            "augment": dict(self.augment),
-        }
 
 
 @dataclass(frozen=True)
@@ -283,7 +204,7 @@ class _Session:
             )
             key = (metrics["accuracy"], -metrics["loss"])
             if not self.best or key > self.best["key"]:
-                weights = _weights(self.model)
+                weights = trainable_weights(self.model)
                 self.best = {
                     "epoch": entry["epoch"],
                     "metrics": metrics,
@@ -294,8 +215,8 @@ class _Session:
 
     def _save(self, *, finished: bool) -> None:
         """Write the best weights so far as the bundle."""
-        kept = _weights(self.model)
-        _assign_all(self.model, self.best["weights"])
+        kept = trainable_weights(self.model)
+        assign_weights(self.model, self.best["weights"])
         save_bundle(
             self.out,
             self.model,
@@ -308,68 +229,7 @@ class _Session:
             metrics={"val": {**self.best["metrics"], "data": self.description["val_data"]}},
             log=self.log,
         )
-        _assign_all(self.model, kept)
-
-
-class WeightAverage:
-    """A running mean of the trainable weights, which recognises new voices better than the last.
-
-    The decay grows with the number of updates up to ``decay``, so that the first, random weights
-    are soon forgotten. Source: Polyak and Juditsky 1992; the warm-up is that of TensorFlow's
-    ``tf.train.ExponentialMovingAverage``.
-    """
-
-    def __init__(self, model: SpeechModel, decay: float) -> None:
-        self._model, self._decay, self._updates = model, decay, 0
-        self._mean = _weights(model)
-
-    def update(self) -> None:
-        """Take the weights as they are now into the mean."""
-        self._updates += 1
-        decay = min(self._decay, self._updates / (9 + self._updates))
-        for mean, variable in zip(self._mean, self._model.trainable_variables, strict=True):
-            mean += np.float32(1 - decay) * (ops.convert_to_numpy(variable) - mean)
-
-    def applied(self) -> _Swapped:
-        """A context in which the model has the mean as its weights."""
-        return _Swapped(self._model, self._mean)
-
-
-class _Swapped:
-    def __init__(self, model: SpeechModel, weights: list[np.ndarray]) -> None:
-        self._model, self._weights = model, weights
-
-    def __enter__(self) -> None:
-        self._kept = _weights(self._model)
-        _assign_all(self._model, self._weights)
-
-    def __exit__(self, *_: object) -> None:
-        _assign_all(self._model, self._kept)
-
-
-def _weights(model: SpeechModel) -> list[np.ndarray]:
-    return [np.array(ops.convert_to_numpy(v)) for v in model.trainable_variables]
-
-
-def _assign_all(model: SpeechModel, weights: Sequence[np.ndarray]) -> None:
-    for variable, value in zip(model.trainable_variables, weights, strict=True):
-        variable.assign(value)
-
-
-def make_optimizer(config: TrainConfig, total_steps: int) -> keras.optimizers.Optimizer:
-    """AdamW with warm-up, cosine decay, and gradients clipped to a longest norm."""
-    warmup_steps = round(config.warmup_fraction * total_steps)
-    schedule = keras.optimizers.schedules.CosineDecay(
-        initial_learning_rate=0.0 if warmup_steps else config.learning_rate,
-        decay_steps=max(1, total_steps - warmup_steps),
-        warmup_target=config.learning_rate if warmup_steps else None,
-        warmup_steps=warmup_steps,
-    )
-    return keras.optimizers.AdamW(
-        schedule,
-        weight_decay=config.weight_decay,
-        global_clipnorm=config.gradient_clip_norm or None,
-    )
+        assign_weights(self.model, kept)
 
 
 def feature_statistics(
@@ -410,37 +270,6 @@ def evaluate_examples(model: SpeechModel, examples: Sequence[Example]) -> dict[s
         "utterances": len(examples),
         "speakers": len({example.row.speaker for example in examples}),
     }
-
-
-def prefetch(items: Iterator[T]) -> Iterator[T]:
-    """The same items, made ahead in a thread; an error there is raised here."""
-    done = object()
-    ready: queue.Queue[Any] = queue.Queue(maxsize=PREFETCHED_BATCHES)
-    stopped = threading.Event()
-
-    def work() -> None:
-        try:
-            for item in items:
-                while not stopped.is_set():
-                    try:
-                        ready.put(item, timeout=0.1)
-                        break
-                    except queue.Full:
-                        continue
-                if stopped.is_set():
-                    return
-            ready.put(done)
-        except BaseException as error:
-            ready.put(error)
-
-    threading.Thread(target=work, daemon=True).start()
-    try:
-        while (item := ready.get()) is not done:
-            if isinstance(item, BaseException):
-                raise item
-            yield item
-    finally:
-        stopped.set()
 
 
 def _load(

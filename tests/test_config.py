@@ -175,7 +175,7 @@ def test_what_was_never_registered_cannot_be_written(registry: Registry) -> None
 
 @pytest.mark.parametrize("name", preset_names())
 def test_every_preset_is_a_recipe_that_round_trips(name: str) -> None:
-    from speechrnn.train import Recipe
+    from speechrnn.recipe import Recipe
 
     recipe = Recipe.from_mapping(read_preset(name))
     assert Recipe.from_mapping(recipe.to_mapping()) == recipe

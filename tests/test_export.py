@@ -26,6 +26,7 @@ from speechrnn.errors import ExportError, ModelError, OutputError
 from speechrnn.export import export_bundle, pipeline
 from speechrnn.export.pipeline import TOLERANCE, check_operators
 from speechrnn.features import FeatureConfig, mel_filterbank
+from speechrnn.files import write_atomically
 from speechrnn.runtime import Recognizer, read_metadata
 
 # Shorter than a frame, one frame, a second, an odd length, and five times what was trained on.
@@ -282,6 +283,23 @@ def test_a_full_disk_leaves_the_old_file(flatbuffer, tmp_path, monkeypatch):
         export_bundle(shared_bundle("two-way"), out, overwrite=True)
     assert out.read_bytes() == b"precious"
     assert [path.name for path in tmp_path.iterdir()] == ["m.tflite"]
+
+
+def test_a_link_and_a_pipe_are_written_to_and_not_replaced(tmp_path):
+    """As /dev/stdout is a link and /dev/null a device: root would replace them by a file."""
+    (tmp_path / "file").write_bytes(b"old")
+    (tmp_path / "link").symlink_to(tmp_path / "file")
+    write_atomically(tmp_path / "link", b"new")
+    assert (tmp_path / "link").is_symlink()
+    assert (tmp_path / "file").read_bytes() == b"new"
+    os.mkfifo(tmp_path / "pipe")
+    reader = os.open(tmp_path / "pipe", os.O_RDONLY | os.O_NONBLOCK)
+    write_atomically(tmp_path / "pipe", b"through")
+    assert os.read(reader, 100) == b"through"
+    os.close(reader)
+    assert (tmp_path / "pipe").is_fifo()
+    with pytest.raises(OutputError, match="Is a directory"):
+        write_atomically(tmp_path, b"")
 
 
 def test_missing_folders_are_made(flatbuffer, tmp_path):

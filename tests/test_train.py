@@ -13,21 +13,14 @@ from keras import ops
 
 from speechrnn.bundle import load_bundle, read_bundle, read_log
 from speechrnn.config import read_preset
-from speechrnn.datasets.batches import Example, training_batches
+from speechrnn.datasets.batches import Example, prefetch, training_batches
 from speechrnn.datasets.manifest import Utterance, read_data, split_by_speaker
 from speechrnn.errors import ConfigError, DataError
 from speechrnn.labels import Labels
 from speechrnn.model import build_model
-from speechrnn.train import (
-    Recipe,
-    TrainConfig,
-    TrainResult,
-    WeightAverage,
-    feature_statistics,
-    make_optimizer,
-    prefetch,
-    train_model,
-)
+from speechrnn.optimizer import WeightAverage, make_optimizer
+from speechrnn.recipe import Recipe, TrainConfig
+from speechrnn.train import TrainResult, feature_statistics, train_model
 
 TINY = {
     "features": {"sample_rate_hz": 8000, "fft_length": 256, "num_mels": 16, "high_hz": 3800.0,

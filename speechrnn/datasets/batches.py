@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import queue
+import threading
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from typing import Any, TypeVar
 
 import numpy as np
 
@@ -15,6 +18,10 @@ from speechrnn.labels import Labels
 
 # Batches are padded to a multiple of this, so that few different shapes are compiled.
 PADDING_S = 0.25
+# Batches made ahead of the training step, in a thread of their own.
+PREFETCHED_BATCHES = 4
+
+T = TypeVar("T")
 
 
 @dataclass(frozen=True)
@@ -88,6 +95,37 @@ def evaluation_batches(
     for start in range(0, len(ordered), batch_size):
         chosen = ordered[start : start + batch_size]
         yield _pad([e.waveform for e in chosen], [e.targets for e in chosen], sample_rate_hz)
+
+
+def prefetch(items: Iterator[T]) -> Iterator[T]:
+    """The same items, made ahead in a thread; an error there is raised here."""
+    done = object()
+    ready: queue.Queue[Any] = queue.Queue(maxsize=PREFETCHED_BATCHES)
+    stopped = threading.Event()
+
+    def work() -> None:
+        try:
+            for item in items:
+                while not stopped.is_set():
+                    try:
+                        ready.put(item, timeout=0.1)
+                        break
+                    except queue.Full:
+                        continue
+                if stopped.is_set():
+                    return
+            ready.put(done)
+        except BaseException as error:
+            ready.put(error)
+
+    threading.Thread(target=work, daemon=True).start()
+    try:
+        while (item := ready.get()) is not done:
+            if isinstance(item, BaseException):
+                raise item
+            yield item
+    finally:
+        stopped.set()
 
 
 def num_training_batches(num_examples: int, batch_size: int) -> int:

@@ -156,6 +156,7 @@ def _metadata(info: BundleInfo) -> dict:
     return {
         "speechrnn_version": __version__,
         "quantization": "none",
+        "signature": "serve",
         "input": {"name": "waveform", "dtype": "float32", "shape": [1, "samples"]},
         "output": {
             "name": HEADS.from_mapping(info.sections["head"]).output_name,

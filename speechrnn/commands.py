@@ -1,0 +1,288 @@
+"""What each command does with its options; the exit status is the result.
+
+Nothing that takes time to import is imported before it is known to be needed: ``transcribe`` with
+a .tflite never sees Keras or TensorFlow.
+"""
+
+from __future__ import annotations
+
+import argparse
+import sys
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+from typing import TYPE_CHECKING, TextIO
+
+from speechrnn.errors import OutputError
+
+if TYPE_CHECKING:
+    from speechrnn.datasets.manifest import Split, Utterance
+
+OK, SOME_FAILED, WRONG_CALL, INTERRUPTED = 0, 1, 2, 130
+
+
+def complain(text: str) -> None:
+    """One line on standard error, whatever names and messages of others it quotes."""
+    line = "".join(c if c.isprintable() else c.encode("unicode_escape").decode() for c in text)
+    print(line, file=sys.stderr)
+
+
+def demo(options: argparse.Namespace) -> int:
+    """Every stage for ten synthetic words."""
+    from speechrnn.demo import run_demo
+
+    run_demo(options.out)
+    return OK
+
+
+def synth(options: argparse.Namespace) -> int:
+    """Synthesise a data set."""
+    from speechrnn.datasets.synth import SynthConfig, synthesise
+    from speechrnn.progress import bar
+
+    config = SynthConfig(
+        words=tuple(word.strip() for word in options.words.split(",")),
+        language=options.language,
+        num_voices=options.voices,
+        clips_per_voice=options.clips,
+        sample_rate_hz=options.sample_rate,
+        seed=options.seed,
+    )
+    with bar("synthesising", unit="clip") as show:
+        manifests = synthesise(config, options.out, progress=show)
+    for split, manifest in manifests.items():
+        rows = sum(1 for _ in manifest.open(encoding="utf-8"))
+        print(f"{split:5} {rows:6} clips  {manifest}")
+    return OK
+
+
+def train(options: argparse.Namespace) -> int:
+    """Train a model and save it as a bundle."""
+    from speechrnn.bundle import HEADER, check_output
+    from speechrnn.extras import require_training
+
+    check_output(options.out)
+    if (options.out / HEADER).exists() and not options.force:
+        raise OutputError(f"{options.out}: holds a bundle; choose another --out, or pass --force")
+    train_rows, val_rows = _training_rows(options)
+    require_training("train")
+    from speechrnn.config import apply_overrides, read_preset, read_toml
+    from speechrnn.recipe import Recipe
+    from speechrnn.train import train_model
+
+    sections = read_toml(options.config) if options.config else read_preset(options.preset)
+    recipe = Recipe.from_mapping(apply_overrides(sections, options.set))
+    if not val_rows:
+        from speechrnn.datasets.manifest import split_by_speaker
+
+        train_rows, val_rows = split_by_speaker(train_rows, recipe.train.val_fraction)
+    result = train_model(
+        recipe,
+        train_rows,
+        val_rows,
+        options.out,
+        data_name=_public_name(options.data),
+        val_name=_public_name(options.val or options.data) + ("" if options.val else ", held out"),
+        skip_broken=options.skip_broken,
+    )
+    print(
+        f"{result.bundle}: {100 * result.val_accuracy:.2f} % on {len(val_rows)} recordings of "
+        f"validation speakers, epoch {result.best_epoch} of {result.epochs_done}, "
+        f"{result.seconds:.0f} s"
+    )
+    for error in result.left_out:
+        complain(f"left out: {error}")
+    if result.interrupted:
+        complain("speechrnn train: interrupted; the best model so far is kept")
+        return INTERRUPTED
+    return OK
+
+
+def _public_name(data: str) -> str:
+    """The data's last folder and name: a model is passed on, and says no more than it must."""
+    return "/".join(Path(data).resolve().parts[-2:])
+
+
+def _training_rows(options: argparse.Namespace) -> tuple[list[Utterance], list[Utterance]]:
+    from speechrnn.datasets.manifest import has_splits, read_data
+
+    if options.val:
+        train = read_data(options.data, "train" if has_splits(options.data) else "all")
+        return train, read_data(options.val)
+    if has_splits(options.data):
+        return read_data(options.data, "train"), read_data(options.data, "val")
+    return read_data(options.data), []
+
+
+def evaluate(options: argparse.Namespace) -> int:
+    """Recognise labelled recordings and count."""
+    from speechrnn.datasets.manifest import has_splits, read_data
+    from speechrnn.evaluate import evaluate_model
+    from speechrnn.recognize import load_model
+
+    split: Split = options.split or ("test" if has_splits(options.data) else "all")
+    rows = read_data(options.data, split)
+    _check_json(options.json)
+    model = load_model(options.model)
+    result = evaluate_model(model, rows, data_name=options.data, skip_broken=options.skip_broken)
+    if options.json:
+        _write_json(options.json, result)
+    if options.json != "-":
+        print(
+            f"{options.model} on {options.data} ({split}): accuracy "
+            f"{100 * result['accuracy']:.2f} % of {result['utterances']} recordings of "
+            f"{result['speakers']} speakers, WER {100 * result['wer']:.2f} %, "
+            f"real-time factor {result['real_time_factor']:.4f}"
+        )
+        _print_labels(result["labels"])
+        for truth, said, count in result["confusions"][:5]:
+            print(f"  {count} x {truth!r} heard as {said!r}")
+    for record in result["errors"]:
+        complain(f"left out: {record['audio_filepath']}: {record['error']}")
+    return SOME_FAILED if result["errors"] else OK
+
+
+def _print_labels(labels: dict) -> None:
+    width = max(len(label) for label in labels)
+    print(f"  {'label':{width}}  precision  recall  count")
+    for label, figures in labels.items():
+        precision, recall = (
+            "-" if figures[key] is None else f"{100 * figures[key]:.1f} %"
+            for key in ("precision", "recall")
+        )
+        print(f"  {label:{width}}  {precision:>9}  {recall:>6}  {figures['count']:>5}")
+
+
+def export(options: argparse.Namespace) -> int:
+    """Write a bundle as a .tflite."""
+    from speechrnn.bundle import read_bundle
+    from speechrnn.datasets.manifest import read_data
+    from speechrnn.datasets.reading import load_waveforms
+    from speechrnn.export import export_bundle
+
+    waveforms = []
+    if options.check:
+        features = read_bundle(options.model).sections["features"]
+        loaded, _ = load_waveforms(read_data(options.check), features["sample_rate_hz"], 1)
+        waveforms = [waveform for _, waveform in loaded]
+    result = export_bundle(options.model, options.to, waveforms=waveforms, overwrite=options.force)
+    print(
+        f"{result.path}: {result.num_bytes / 1e6:.2f} MB, {len(result.operators)} kinds of builtin "
+        f"operators, self-test within {result.selftest_difference:.1e} of the bundle"
+    )
+    if result.comparison:
+        print(
+            f"on {result.comparison.recordings} recordings: largest difference of a probability "
+            f"{result.comparison.largest_difference:.1e}, "
+            f"{result.comparison.disagreements} other answers"
+        )
+    return OK
+
+
+def transcribe(options: argparse.Namespace) -> int:
+    """Recognise recordings, a record each."""
+    from speechrnn.recognize import load_model
+    from speechrnn.transcribe import WRITERS, Writer, find_inputs, transcribe_files
+
+    paths = find_inputs(options.inputs)
+    model = load_model(options.model)
+    failed = 0
+    with _output(options.to, options.force) as stream:
+        writer: Writer = WRITERS[options.format](stream)
+        for record in transcribe_files(model, _shown(paths, options.to)):
+            writer.write(record)
+            stream.flush()
+            if record["status"] != "ok":
+                failed += 1
+                complain(f"{record['audio_filepath']}: {record['error']}")
+    if failed:
+        complain(f"speechrnn transcribe: {failed} of {len(paths)} recordings failed")
+    return SOME_FAILED if failed else OK
+
+
+def _shown(paths: list[Path], to: Path | None) -> Sequence[Path]:
+    """With a progress line where the records do not go to the same terminal."""
+    if to is None or len(paths) < 2:
+        return paths
+    from speechrnn.progress import progress
+
+    return progress(paths, "transcribing", unit="file")
+
+
+@contextmanager
+def _output(path: Path | None, overwrite: bool) -> Iterator[TextIO]:
+    """Where records go as they come; an old file is replaced only by a complete new one."""
+    if path and path.exists() and not overwrite:
+        raise OutputError(f"{path}: exists; choose another name, or pass --force to replace it")
+    try:
+        if path is None:
+            yield sys.stdout
+            sys.stdout.flush()
+            return
+        old = path.is_file()
+        place = path.with_name(f"{path.name}.partial") if old else path
+        with place.open("w", encoding="utf-8", errors="backslashreplace", newline="") as stream:
+            yield stream
+        if old:
+            place.replace(path)
+    except BrokenPipeError:
+        raise
+    except OSError as error:
+        name = path or "standard output"
+        raise OutputError(f"{name}: cannot be written ({error.strerror})") from error
+
+
+def info(options: argparse.Namespace) -> int:
+    """Print what a model says about itself."""
+    from speechrnn.recognize import describe_model
+
+    found = describe_model(options.model)
+    if options.json:
+        _write_json(options.json, found)
+    if options.json == "-":
+        return OK
+    features, training = found["features"], found["training"]
+    parameters = ("encoder", "head")
+    print(f"{found['path']}: {found['kind']}, {found['bytes'] / 1e6:.2f} MB")
+    print(f"  labels      {', '.join(found['labels'])}")
+    print(
+        f"  front end   {features['sample_rate_hz']} Hz, {features['window_ms']:g} ms window, "
+        f"{features['hop_ms']:g} ms hop, {features['num_mels']} mel bands, "
+        f"{features['num_coefficients']} coefficients; {found['front_end']['fingerprint']}"
+    )
+    for name in parameters:
+        settings = ", ".join(f"{k}={v}" for k, v in found[name].items() if k != "type")
+        print(f"  {name:11} {found[name]['type']} ({settings})")
+    print(f"  parameters  {found['num_parameters']:,}")
+    print(
+        f"  training    {training['data']}: {training['utterances']} recordings of "
+        f"{training['speakers']} speakers, seed {training['seed']}, best of "
+        f"{training['epochs_done']} epochs: {training['best_epoch']}"
+        + ("" if training["finished"] else " (stopped early)")
+    )
+    for split, figures in found["metrics"].items():
+        print(
+            f"  {split:11} accuracy {100 * figures['accuracy']:.2f} % of {figures['utterances']} "
+            f"recordings of {figures['speakers']} speakers ({figures['data']})"
+        )
+    return OK
+
+
+def _check_json(target: str | None) -> None:
+    """Refuse a place for figures before they are computed."""
+    if target and target != "-":
+        from speechrnn.files import check_place
+
+        check_place(Path(target))
+
+
+def _write_json(target: str, content: dict) -> None:
+    import json
+
+    text = json.dumps(content, indent=2, ensure_ascii=False) + "\n"
+    if target == "-":
+        sys.stdout.write(text)
+        return
+    from speechrnn.files import write_atomically
+
+    write_atomically(Path(target), text.encode())

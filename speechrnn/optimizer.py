@@ -1,0 +1,75 @@
+"""The optimiser, and the running mean of the weights that is kept."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import keras
+import numpy as np
+from keras import ops
+
+from speechrnn.model import SpeechModel
+from speechrnn.recipe import TrainConfig
+
+
+def make_optimizer(config: TrainConfig, total_steps: int) -> keras.optimizers.Optimizer:
+    """AdamW with warm-up, cosine decay, and gradients clipped to a longest norm."""
+    warmup_steps = round(config.warmup_fraction * total_steps)
+    schedule = keras.optimizers.schedules.CosineDecay(
+        initial_learning_rate=0.0 if warmup_steps else config.learning_rate,
+        decay_steps=max(1, total_steps - warmup_steps),
+        warmup_target=config.learning_rate if warmup_steps else None,
+        warmup_steps=warmup_steps,
+    )
+    return keras.optimizers.AdamW(
+        schedule,
+        weight_decay=config.weight_decay,
+        global_clipnorm=config.gradient_clip_norm or None,
+    )
+
+
+class WeightAverage:
+    """A running mean of the trainable weights, which recognises new voices better than the last.
+
+    The decay grows with the number of updates up to ``decay``, so that the first, random weights
+    are soon forgotten. Source: Polyak and Juditsky 1992; the warm-up is that of TensorFlow's
+    ``tf.train.ExponentialMovingAverage``.
+    """
+
+    def __init__(self, model: SpeechModel, decay: float) -> None:
+        self._model, self._decay, self._updates = model, decay, 0
+        self._mean = trainable_weights(model)
+
+    def update(self) -> None:
+        """Take the weights as they are now into the mean."""
+        self._updates += 1
+        decay = min(self._decay, self._updates / (9 + self._updates))
+        for mean, variable in zip(self._mean, self._model.trainable_variables, strict=True):
+            mean += np.float32(1 - decay) * (ops.convert_to_numpy(variable) - mean)
+
+    def applied(self) -> _Swapped:
+        """A context in which the model has the mean as its weights."""
+        return _Swapped(self._model, self._mean)
+
+
+class _Swapped:
+    def __init__(self, model: SpeechModel, weights: list[np.ndarray]) -> None:
+        self._model, self._weights = model, weights
+
+    def __enter__(self) -> None:
+        self._kept = trainable_weights(self._model)
+        assign_weights(self._model, self._weights)
+
+    def __exit__(self, *_: object) -> None:
+        assign_weights(self._model, self._kept)
+
+
+def trainable_weights(model: SpeechModel) -> list[np.ndarray]:
+    """Copies of the weights that training changes."""
+    return [np.array(ops.convert_to_numpy(v)) for v in model.trainable_variables]
+
+
+def assign_weights(model: SpeechModel, weights: Sequence[np.ndarray]) -> None:
+    """Put values back as :func:`trainable_weights` gave them."""
+    for variable, value in zip(model.trainable_variables, weights, strict=True):
+        variable.assign(value)
