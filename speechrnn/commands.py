@@ -241,8 +241,13 @@ def info(options: argparse.Namespace) -> int:
         _write_json(options.json, found)
     if options.json == "-":
         return OK
-    features, training = found["features"], found["training"]
-    parameters = ("encoder", "head")
+    _print_description(found)
+    return OK
+
+
+def _print_description(found: dict) -> None:
+    """What training and measuring recorded may be anything that a caller of save_bundle chose."""
+    features = found["features"]
     print(f"{found['path']}: {found['kind']}, {found['bytes'] / 1e6:.2f} MB")
     print(f"  labels      {', '.join(found['labels'])}")
     print(
@@ -250,22 +255,18 @@ def info(options: argparse.Namespace) -> int:
         f"{features['hop_ms']:g} ms hop, {features['num_mels']} mel bands, "
         f"{features['num_coefficients']} coefficients; {found['front_end']['fingerprint']}"
     )
-    for name in parameters:
-        settings = ", ".join(f"{k}={v}" for k, v in found[name].items() if k != "type")
-        print(f"  {name:11} {found[name]['type']} ({settings})")
+    for name in ("encoder", "head"):
+        settings = {key: value for key, value in found[name].items() if key != "type"}
+        print(f"  {name:11} {found[name]['type']} ({_settings(settings)})")
     print(f"  parameters  {found['num_parameters']:,}")
-    print(
-        f"  training    {training['data']}: {training['utterances']} recordings of "
-        f"{training['speakers']} speakers, seed {training['seed']}, best of "
-        f"{training['epochs_done']} epochs: {training['best_epoch']}"
-        + ("" if training["finished"] else " (stopped early)")
-    )
+    training = {key: value for key, value in found["training"].items() if key != "recipe"}
+    print(f"  training    {_settings(training) or 'not recorded'}")
     for split, figures in found["metrics"].items():
-        print(
-            f"  {split:11} accuracy {100 * figures['accuracy']:.2f} % of {figures['utterances']} "
-            f"recordings of {figures['speakers']} speakers ({figures['data']})"
-        )
-    return OK
+        print(f"  {split:11} {_settings(figures)}")
+
+
+def _settings(settings: dict) -> str:
+    return ", ".join(f"{key}={value}" for key, value in settings.items())
 
 
 def _check_json(target: str | None) -> None:

@@ -10,6 +10,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import keras
 import numpy as np
 from keras import ops
 
@@ -134,7 +135,9 @@ class _Session:
         self.model.change_log_mel = change_log_mel(augmentations, recipe.model.features.hop_ms)
         steps = num_training_batches(len(train_examples), self.config.batch_size)
         optimizer = make_optimizer(self.config, steps * self.config.epochs)
-        self.model.compile(optimizer=optimizer, jit_compile=False)
+        # XLA makes TensorFlow's recurrent loops slower; JAX without it would not compile at all.
+        jit_compile = False if keras.backend.backend() == "tensorflow" else "auto"
+        self.model.compile(optimizer=optimizer, jit_compile=jit_compile)
         self.average = WeightAverage(self.model, self.config.weight_average)
 
     def run(self) -> TrainResult:
