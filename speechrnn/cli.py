@@ -93,7 +93,7 @@ def make_parser() -> argparse.ArgumentParser:
     evaluate.add_argument(
         "--split",
         choices=("train", "val", "test", "all"),
-        help="of a folder with Speech Commands' lists; default: test there, else all",
+        help="of a folder that says which is which; default: test, else val, else all",
     )
     evaluate.add_argument("--json", metavar="F", help="write the figures; - is standard output")
     _add_skip_broken(evaluate)

@@ -116,11 +116,11 @@ def _training_rows(options: argparse.Namespace) -> tuple[list[Utterance], list[U
 
 def evaluate(options: argparse.Namespace) -> int:
     """Recognise labelled recordings and count."""
-    from speechrnn.datasets.manifest import has_splits, read_data
+    from speechrnn.datasets.manifest import held_out_split, read_data
     from speechrnn.evaluate import evaluate_model
     from speechrnn.recognize import load_model
 
-    split: Split = options.split or ("test" if has_splits(options.data) else "all")
+    split: Split = options.split or held_out_split(options.data)
     rows = read_data(options.data, split)
     _check_json(options.json)
     model = load_model(options.model)

@@ -18,6 +18,7 @@ from speechrnn.datasets.manifest import (
     Utterance,
     check_disjoint,
     has_splits,
+    held_out_split,
     read_data,
     split_by_speaker,
 )
@@ -368,3 +369,19 @@ def test_a_folder_with_a_manifest_per_split_is_those_splits(tmp_path: Path) -> N
     (tmp_path / "val.jsonl").unlink()
     with pytest.raises(DataError, match="holds no recordings for split 'val'"):
         read_data(tmp_path, "val")
+
+
+@pytest.mark.parametrize(
+    ("names", "split"),
+    [
+        (("train.jsonl", "val.jsonl", "test.jsonl"), "test"),
+        (("train.jsonl", "val.jsonl"), "val"),
+        (("validation_list.txt", "testing_list.txt"), "test"),
+        (("go/a.wav",), "all"),
+    ],
+)
+def test_what_is_measured_on_is_the_part_that_was_held_out_longest(
+    names: tuple[str, ...], split: str, tmp_path: Path
+) -> None:
+    make_files(tmp_path, *names)
+    assert held_out_split(tmp_path) == split

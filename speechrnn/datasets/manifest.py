@@ -31,7 +31,7 @@ BACKGROUND_NOISE = "_background_noise_"
 # Speech Commands names its clips <speaker>_nohash_<take>.wav.
 NOHASH = re.compile(r"^(?P<speaker>.+)_nohash_\d+$")
 SPLIT_MANIFESTS: dict[Split, str] = {split: f"{split}.jsonl" for split in ("train", "val", "test")}
-SPLIT_LISTS = {"val": "validation_list.txt", "test": "testing_list.txt"}
+SPLIT_LISTS: dict[Split, str] = {"val": "validation_list.txt", "test": "testing_list.txt"}
 
 
 @dataclass(frozen=True)
@@ -82,6 +82,16 @@ def read_data(path: str | Path, split: Split = "all") -> list[Utterance]:
         part = "" if split == "all" else f" for split {split!r}"
         raise DataError(f"{data}: holds no recordings{part}")
     return rows
+
+
+def held_out_split(path: str | Path) -> Split:
+    """The part to measure on: test, else validation, else everything where there are no parts."""
+    held_out: tuple[Split, ...] = ("test", "val")
+    for split in held_out:
+        names = (SPLIT_LISTS[split], SPLIT_MANIFESTS[split])
+        if any((Path(path) / name).is_file() for name in names):
+            return split
+    return "all"
 
 
 def is_manifest(path: Path) -> bool:
