@@ -371,14 +371,15 @@ class MFCC(keras.layers.Layer):
         if run < LEAST_RUN:
             run = hop
         runs_in_frame = -(-length // run)
-        batch = ops.shape(waveform)[0]
-        num_runs = (num_frames - 1) * (hop // run) + runs_in_frame
-        # More than enough, then cut: right for every number of samples.
-        waveform = ops.pad(waveform, ((0, 0), (0, length + hop)))
+        batch, num_samples = ops.shape(waveform)
+        # Room for the last frame, and for all samples, as cutting some off would cost a copy.
+        last_frame = max(length, self.config.window_length + hop)
+        num_runs = (num_frames - 1) * (hop // run) + -(-last_frame // run)
+        waveform = ops.pad(waveform, ((0, 0), (0, num_runs * run - num_samples)))
         if self.config.pre_emphasis:
             before = ops.pad(waveform[:, :-1], ((0, 0), (1, 0)))
             waveform = waveform - self.config.pre_emphasis * before
-        runs = ops.reshape(waveform[:, : num_runs * run], (batch, num_runs, run))
+        runs = ops.reshape(waveform, (batch, num_runs, run))
         first = ops.arange(num_frames)[:, None] * (hop // run)
         frames = ops.take(runs, first + ops.arange(runs_in_frame)[None, :], axis=1)
         frames = ops.reshape(frames, (-1, runs_in_frame * run))
