@@ -62,12 +62,14 @@ class SpeechModel(keras.Model):
         The head's logits; ``[batch, labels]`` for classification.
     """
 
-    def __init__(self, config: ModelConfig, labels: Labels, **kwargs: Any) -> None:
+    def __init__(
+        self, config: ModelConfig, labels: Labels, *, seed: int = 0, **kwargs: Any
+    ) -> None:
         super().__init__(name="speech_model", **kwargs)
         self.config = config
         self.labels = labels
         self.change_log_mel: Any = None  # (log mel, seed) -> log mel; set by training only
-        self.augmentation_seed = keras.random.SeedGenerator(0)
+        self.augmentation_seed = keras.random.SeedGenerator(seed)
         self.front_end = MFCC(config.features, name="front_end")
         self.encoder = config.encoder.build_layer()
         self.head = config.head.build_layer(labels)
@@ -130,9 +132,9 @@ class SpeechModel(keras.Model):
 
 
 def build_model(config: ModelConfig, labels: Labels, *, seed: int = 0) -> SpeechModel:
-    """A model with its weights drawn from ``seed``; sets Keras' global seed."""
+    """A model with weights, dropout and mel augmentation from ``seed``; sets Keras' global seed."""
     keras.utils.set_random_seed(seed)
-    model = SpeechModel(config, labels)
+    model = SpeechModel(config, labels, seed=seed)
     size = config.features.window_length  # one frame is enough to make every variable
     model({"waveform": ops.zeros((1, size)), "num_samples": ops.full((1,), size, "int32")})
     return model

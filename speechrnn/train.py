@@ -174,7 +174,9 @@ class _Session:
             self.waveform_augmentations,
         )
         seen: list[dict[str, float]] = []
+        clips = 0
         for batch in prefetch(batches):
+            clips += len(batch.x["num_samples"])
             seen.append(self.model.train_on_batch(batch.x, batch.y, return_dict=True))
             if not math.isfinite(seen[-1]["loss"]):
                 raise DataError(
@@ -189,7 +191,7 @@ class _Session:
             "loss": round(float(np.mean([step["loss"] for step in seen])), 5),
             "accuracy": round(float(np.mean([step["accuracy"] for step in seen])), 5),
             "seconds": round(seconds, 2),
-            "clips_per_second": round(len(seen) * self.config.batch_size / seconds, 1),
+            "clips_per_second": round(clips / seconds, 1),
         }
         self._validate_and_save(entry)
         best = self.best["metrics"]["accuracy"]

@@ -231,3 +231,13 @@ def test_recipe_survives_json():
     sections = read_preset("commands")
     kept = json.loads(json.dumps(Recipe.from_mapping(sections).to_mapping()))
     assert Recipe.from_mapping(kept) == Recipe.from_mapping(sections)
+
+
+def test_the_seed_decides_the_mel_augmentation_too():
+    states = [
+        ops.convert_to_numpy(
+            build_model(recipe().model, Labels(("a", "b")), seed=seed).augmentation_seed.state
+        ).tolist()
+        for seed in (1, 1, 2)
+    ]
+    assert states[0] == states[1] != states[2]
