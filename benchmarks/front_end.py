@@ -7,8 +7,7 @@ Every contender computes the same thing, the default FeatureConfig without norma
 float32 waveforms in memory; how far each is from librosa in float64 is in the table. A round
 times every contender once, one after the other, and a figure is the median over the rounds, a
 ratio that of the rounds' ratios: what else the machine does meanwhile hits all of them alike.
-Best on an idle machine all the same: TensorFlow hands each call to its one worker thread, which on
-a busy one waits for a core, and what does not fit the L2 cache shares the next one with others.
+Best on an idle machine all the same: what does not fit the L2 cache shares the next one with others.
 """
 
 from __future__ import annotations
@@ -254,7 +253,7 @@ def main(arguments: list[str]) -> None:
     parser.add_argument("--write", action="store_true", help=f"append the table to {RESULTS}")
     options = parser.parse_args(arguments)
     tf.config.threading.set_intra_op_parallelism_threads(1)
-    tf.config.threading.set_inter_op_parallelism_threads(1)
+    tf.config.threading.set_inter_op_parallelism_threads(-1)  # the caller's own thread
     rng = np.random.default_rng(0)
     clips = 0.1 * rng.standard_normal((max(BATCH_SIZES), CONFIG.sample_rate_hz), np.float32)
     found = contenders()
