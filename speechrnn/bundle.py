@@ -1,9 +1,10 @@
 """The trained artefact: a directory that carries everything a model needs and nothing that runs.
 
     bundle.json         format, version, and the SHA-256 of every other file
-    config.json         model settings, labels, front-end fingerprint, how it was trained
+    config.json         model settings, labels, front-end fingerprint, when an answer is one, how
+                        it was trained
     weights.npz         one float32 array a variable, by path (no pickle)
-    selftest.npz        a waveform and what the model answered when it was saved
+    selftest.npz        a waveform and what the model answered when it was saved, at temperature 1
     metrics.json        what was measured on which data
     training_log.jsonl  one line an epoch
     MODEL_CARD.md       the same for a person
@@ -21,13 +22,16 @@ import shutil
 import tempfile
 import zipfile
 import zlib
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from speechrnn.config import from_mapping, to_mapping
+from speechrnn.decoding import Decision
 from speechrnn.errors import ConfigError, LabelError, ModelError, OutputError
 from speechrnn.files import check_place, replace_directory
 from speechrnn.labels import Labels
@@ -62,6 +66,7 @@ class BundleInfo:
         sections: The model's settings: ``features``, ``encoder``, ``head``.
         labels: The ordered labels.
         front_end: ``version`` and ``fingerprint`` of the front end.
+        decision: When an answer is one; bundles made before there was one accept all.
         training: How it was trained: recipe, data, seed, epochs, ``finished``.
         metrics: What was measured, by data split.
         num_parameters: Values in the weights that training changes.
@@ -72,6 +77,7 @@ class BundleInfo:
     sections: dict[str, Any]
     labels: Labels
     front_end: dict[str, Any]
+    decision: Decision
     training: dict[str, Any]
     metrics: dict[str, Any]
     num_parameters: int
@@ -86,35 +92,67 @@ def save_bundle(
     training: Mapping[str, Any],
     metrics: Mapping[str, Any],
     log: Sequence[Mapping[str, Any]] = (),
+    decision: Decision | None = None,
 ) -> None:
     """Write the model as a bundle; an existing bundle at ``path`` is replaced.
+
+    Without a ``decision`` the bundle keeps the model's temperature and accepts every answer.
 
     Raises:
         OutputError: The place cannot be written, or holds something that is no bundle.
     """
     check_output(path)
-    path = Path(path).resolve()  # a link to a bundle stays a link
     config = {
         "speechrnn_version": __version__,
         **model.config.to_mapping(),
         "labels": list(model.labels.symbols),
         "front_end": front_end_identity(model.config),
+        "decision": to_mapping(decision or Decision(model.temperature)),
         "num_parameters": int(sum(np.prod(v.shape) for v in model.trainable_variables)),
         "training": dict(training),
     }
+    with _replacing(path) as staging:
+        _write_npz(staging / "weights.npz", _weights(model))
+        _write_npz(staging / "selftest.npz", _selftest(model))
+        lines = (json.dumps(entry, ensure_ascii=False) + "\n" for entry in log)
+        (staging / "training_log.jsonl").write_text("".join(lines), encoding="utf-8")
+        _write_texts(staging, config, dict(metrics))
+
+
+def replace_decision(path: str | Path, decision: Decision) -> None:
+    """Give an existing bundle another decision; everything else stays as it is.
+
+    Needs neither Keras nor TensorFlow. The self-test is of temperature 1, and stays true.
+
+    Raises:
+        ModelError: The bundle is not intact.
+        OutputError: It cannot be written.
+    """
+    info = read_bundle(path)
+    config = {**_read_json(info.path / "config.json"), "decision": to_mapping(decision)}
+    with _replacing(path) as staging:
+        for name in ("weights.npz", "selftest.npz", "training_log.jsonl"):
+            shutil.copyfile(info.path / name, staging / name)
+        _write_texts(staging, config, info.metrics)
+
+
+def _write_texts(staging: Path, config: dict[str, Any], metrics: dict[str, Any]) -> None:
+    _write_json(staging / "config.json", config)
+    _write_json(staging / "metrics.json", metrics)
+    (staging / "MODEL_CARD.md").write_text(model_card(config, metrics), encoding="utf-8")
+
+
+@contextmanager
+def _replacing(path: str | Path) -> Iterator[Path]:
+    """A folder to write FILES into; with their hashes it becomes the bundle, or it vanishes."""
+    path = Path(path).resolve()  # a link to a bundle stays a link
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
         staging = Path(tempfile.mkdtemp(prefix=f".{path.name}.", dir=path.parent))
     except OSError as error:
         raise OutputError(f"{path}: cannot be written ({error.strerror})") from error
     try:
-        _write_json(staging / "config.json", config)
-        _write_json(staging / "metrics.json", dict(metrics))
-        _write_npz(staging / "weights.npz", _weights(model))
-        _write_npz(staging / "selftest.npz", _selftest(model))
-        lines = (json.dumps(entry, ensure_ascii=False) + "\n" for entry in log)
-        (staging / "training_log.jsonl").write_text("".join(lines), encoding="utf-8")
-        (staging / "MODEL_CARD.md").write_text(model_card(config, metrics), encoding="utf-8")
+        yield staging
         files = {name: _sha256((staging / name).read_bytes()) for name in FILES}
         header = {"format": FORMAT, "format_version": FORMAT_VERSION, "files": files}
         _write_json(staging / HEADER, header)
@@ -193,13 +231,14 @@ def read_bundle(path: str | Path) -> BundleInfo:
             sections={name: dict(config[name]) for name in ("features", "encoder", "head")},
             labels=Labels(tuple(config["labels"])),
             front_end=config["front_end"],
+            decision=from_mapping(Decision, config.get("decision", {}), "decision"),
             training=config["training"],
             metrics=_read_json(path / "metrics.json"),
             num_parameters=config["num_parameters"],
             sha256=_sha256(json.dumps(files, sort_keys=True).encode()),
             files=files,
         )
-    except (KeyError, TypeError, ValueError, LabelError) as error:
+    except (KeyError, TypeError, ValueError, ConfigError, LabelError) as error:
         raise ModelError(
             f"{path / 'config.json'}: is not what a bundle holds ({error}); {REMEDY}"
         ) from error
@@ -243,6 +282,7 @@ def load_bundle(path: str | Path) -> tuple[SpeechModel, BundleInfo]:
             f"{SELFTEST_TOLERANCE:g}; this installation computes something else, use the "
             "speechrnn that wrote it, or retrain"
         )
+    model.temperature = info.decision.temperature
     return model, info
 
 
@@ -271,6 +311,7 @@ def _selftest(model: SpeechModel) -> dict[str, np.ndarray]:
 
 
 def _answer(model: SpeechModel, waveform: np.ndarray) -> np.ndarray:
+    """At temperature 1: another decision does not change the self-test."""
     from keras import ops
 
     # Compiled once a model, and used by its recogniser too; step by step it takes half a second.

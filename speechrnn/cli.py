@@ -63,7 +63,7 @@ def make_parser() -> argparse.ArgumentParser:
     demo = _add(choices, "demo", "make words, train, evaluate, export, transcribe")
     demo.add_argument("--out", type=Path, default=Path("demo"), metavar="DIR", help="default: demo")
 
-    data = choices.add_parser("data", help="make data sets")
+    data = choices.add_parser("data", help="make and check data sets")
     data_choices = data.add_subparsers(title="commands", metavar="COMMAND", required=True)
     synth = _add(data_choices, "synth", "speak words with many synthetic voices")
     synth.add_argument("--words", required=True, metavar="A,B,C", help="separated by commas")
@@ -73,6 +73,23 @@ def make_parser() -> argparse.ArgumentParser:
     synth.add_argument("--clips", type=int, default=3, metavar="N", help="per word and voice: 3")
     synth.add_argument("--sample-rate", type=int, default=16000, metavar="HZ")
     synth.add_argument("--seed", type=int, default=0)
+
+    check = _add(data_choices, "check", "count what a data set holds, say what is wrong with it")
+    check.add_argument("data", metavar="DATA", help="a folder per label, or a .jsonl manifest")
+    check.add_argument("--json", metavar="F", help="write the figures; - is standard output")
+    check.add_argument(
+        "--listen-to-augmentation",
+        type=Path,
+        metavar="DIR",
+        help="write recordings before and after the recipe's augmentations, sounds and pictures",
+    )
+    check_recipe = check.add_mutually_exclusive_group()
+    check_recipe.add_argument("--preset", default=DEFAULT_PRESET, help=f"default: {DEFAULT_PRESET}")
+    check_recipe.add_argument("--config", type=Path, metavar="F.toml", help="a recipe of your own")
+    check.add_argument(
+        "--set", action="append", default=[], metavar="KEY=VALUE", help="as in augment.speed.low=1"
+    )
+    check.add_argument("--noise", type=Path, metavar="DIR", help="recordings of background noise")
 
     train = _add(choices, "train", "train a model and save it as a bundle")
     train.add_argument("--data", required=True, help="a folder per label, or a .jsonl manifest")
@@ -84,7 +101,16 @@ def make_parser() -> argparse.ArgumentParser:
     train.add_argument(
         "--set", action="append", default=[], metavar="KEY=VALUE", help="as in train.epochs=5"
     )
-    train.add_argument("--force", action="store_true", help="replace an existing bundle")
+    train.add_argument(
+        "--words", metavar="A,B,C", help="the commands; everything else becomes _unknown_"
+    )
+    train.add_argument("--noise", type=Path, metavar="DIR", help="recordings of background noise")
+    train.add_argument("--tensorboard", type=Path, metavar="DIR", help="write curves for it")
+    existing = train.add_mutually_exclusive_group()
+    existing.add_argument("--force", action="store_true", help="replace an existing bundle")
+    existing.add_argument(
+        "--resume", action="store_true", help="go on with a training that was stopped"
+    )
     _add_skip_broken(train)
 
     evaluate = _add(choices, "evaluate", "count how well a model recognises")
@@ -96,6 +122,21 @@ def make_parser() -> argparse.ArgumentParser:
         help="of a folder that says which is which; default: test, else val, else all",
     )
     evaluate.add_argument("--json", metavar="F", help="write the figures; - is standard output")
+    evaluate.add_argument("--report", type=Path, metavar="DIR", help="write DIR/report.html")
+    evaluate.add_argument("--noise", metavar="PATH", help="measure again with this noise added")
+    evaluate.add_argument(
+        "--background", metavar="DATA", help="long recordings without commands: false alarms"
+    )
+    evaluate.add_argument(
+        "--false-alarms-per-hour",
+        type=float,
+        metavar="N",
+        help="pick the threshold for this many on the background; a bundle keeps it",
+    )
+    evaluate.add_argument(
+        "--command-snr", type=float, metavar="DB", help="of commands in the background"
+    )
+    evaluate.add_argument("--seed", type=int, default=0, help="of noise and places; default: 0")
     _add_skip_broken(evaluate)
 
     export = _add(choices, "export", "write a bundle as one .tflite")

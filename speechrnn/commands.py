@@ -8,14 +8,15 @@ from __future__ import annotations
 
 import argparse
 import sys
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
-from typing import TYPE_CHECKING, TextIO
+from typing import TYPE_CHECKING, Any, TextIO
 
-from speechrnn.errors import OutputError
+from speechrnn.errors import ConfigError, OutputError
 
 if TYPE_CHECKING:
+    from speechrnn.background import BackgroundTest
     from speechrnn.datasets.manifest import Split, Utterance
 
 OK, SOME_FAILED, WRONG_CALL, INTERRUPTED = 0, 1, 2, 130
@@ -56,22 +57,68 @@ def synth(options: argparse.Namespace) -> int:
     return OK
 
 
+def check(options: argparse.Namespace) -> int:
+    """Count what a data set holds, and say what is wrong with it."""
+    from speechrnn.datasets.check import check_data, describe_report
+
+    _check_json(options.json)
+    examples = _augmentation_examples(options) if options.listen_to_augmentation else None
+    report = check_data(options.data)
+    if options.json:
+        _write_json(options.json, report)
+    if options.json != "-":
+        print("\n".join(describe_report(report)))
+    if examples:
+        page = examples()
+        if options.json != "-":
+            print(f"augmentation: {page}")
+    return SOME_FAILED if report["wrong"] else OK
+
+
+def _augmentation_examples(options: argparse.Namespace) -> Callable[[], Path]:
+    """What writes the examples; the recipe and the place are checked before anything is read."""
+    from speechrnn.config import apply_overrides, read_preset, read_toml
+    from speechrnn.extras import require_training
+    from speechrnn.files import check_place
+
+    folder = options.listen_to_augmentation
+    check_place(folder / "index.html")
+    sections = read_toml(options.config) if options.config else read_preset(options.preset)
+    sections = _with_noise(apply_overrides(sections, options.set), options)
+    require_training("--listen-to-augmentation")
+    from speechrnn.augmentation_examples import write_examples
+    from speechrnn.datasets.manifest import read_data
+    from speechrnn.recipe import Recipe
+
+    recipe = Recipe.from_mapping(sections)
+    return lambda: write_examples(recipe, read_data(options.data), folder)
+
+
 def train(options: argparse.Namespace) -> int:
     """Train a model and save it as a bundle."""
-    from speechrnn.bundle import HEADER, check_output
+    from speechrnn.bundle import HEADER, check_output, read_log
     from speechrnn.extras import require_training
 
     check_output(options.out)
-    if (options.out / HEADER).exists() and not options.force:
-        raise OutputError(f"{options.out}: holds a bundle; choose another --out, or pass --force")
+    if (options.out / HEADER).exists() and not options.force and not options.resume:
+        raise OutputError(
+            f"{options.out}: holds a bundle; choose another --out, pass --force to replace it, or "
+            "--resume to go on with a training that was stopped"
+        )
+    if options.resume and _is_finished(options.out):
+        print(f"{options.out}: is finished, nothing to resume")
+        return OK
     train_rows, val_rows = _training_rows(options)
     require_training("train")
+    from speechrnn.checkpoint import checkpoint_path
     from speechrnn.config import apply_overrides, read_preset, read_toml
     from speechrnn.recipe import Recipe
+    from speechrnn.report import draw_training
     from speechrnn.train import train_model
 
     sections = read_toml(options.config) if options.config else read_preset(options.preset)
-    recipe = Recipe.from_mapping(apply_overrides(sections, options.set))
+    sections = _with_noise(apply_overrides(sections, options.set), options)
+    recipe = Recipe.from_mapping(sections)
     if not val_rows:
         from speechrnn.datasets.manifest import split_by_speaker
 
@@ -84,7 +131,10 @@ def train(options: argparse.Namespace) -> int:
         data_name=_public_name(options.data),
         val_name=_public_name(options.val or options.data) + ("" if options.val else ", held out"),
         skip_broken=options.skip_broken,
+        resume=options.resume,
+        tensorboard=options.tensorboard,
     )
+    draw_training(read_log(result.bundle), result.bundle / "training.png")
     print(
         f"{result.bundle}: {100 * result.val_accuracy:.2f} % on {len(val_rows)} recordings of "
         f"validation speakers, epoch {result.best_epoch} of {result.epochs_done}, "
@@ -93,7 +143,11 @@ def train(options: argparse.Namespace) -> int:
     for error in result.left_out:
         complain(f"left out: {error}")
     if result.interrupted:
-        complain("speechrnn train: interrupted; the best model so far is kept")
+        goes_on = checkpoint_path(options.out).exists()
+        complain(
+            "speechrnn train: interrupted; the best model so far is kept"
+            + ("; --resume goes on" if goes_on else "")
+        )
         return INTERRUPTED
     return OK
 
@@ -108,25 +162,84 @@ def _training_rows(options: argparse.Namespace) -> tuple[list[Utterance], list[U
 
     if options.val:
         train = read_data(options.data, "train" if has_splits(options.data) else "all")
-        return train, read_data(options.val)
-    if has_splits(options.data):
-        return read_data(options.data, "train"), read_data(options.data, "val")
-    return read_data(options.data), []
+        val = read_data(options.val)
+    elif has_splits(options.data):
+        train, val = read_data(options.data, "train"), read_data(options.data, "val")
+    else:
+        train, val = read_data(options.data), []
+    if options.words:
+        from speechrnn.datasets.manifest import keep_words
+
+        words = options.words.split(",")
+        train = keep_words(train, words)
+        val = keep_words(val, words) if val else []
+    return train, val
+
+
+def _is_finished(bundle: Path) -> bool:
+    from speechrnn.bundle import is_bundle, read_bundle
+
+    return is_bundle(bundle) and bool(read_bundle(bundle).training.get("finished"))
+
+
+def _with_noise(sections: dict[str, Any], options: argparse.Namespace) -> dict[str, Any]:
+    """The recipe's sections with the folder of noise that is given, or that the data brings."""
+    from speechrnn.datasets.manifest import BACKGROUND_NOISE
+
+    augment = dict(sections.get("augment", {}))
+    own = Path(options.data) / BACKGROUND_NOISE
+    folder = options.noise or (own if "background_noise" in augment and own.is_dir() else None)
+    if folder and not (augment.get("background_noise", {}).get("folder") and not options.noise):
+        augment["background_noise"] = {
+            **augment.get("background_noise", {}),
+            "folder": str(folder),
+        }
+    return {**sections, "augment": augment}
 
 
 def evaluate(options: argparse.Namespace) -> int:
     """Recognise labelled recordings and count."""
     from speechrnn.datasets.manifest import held_out_split, read_data
-    from speechrnn.evaluate import evaluate_model
+    from speechrnn.evaluate import describe_tests, evaluate_model
     from speechrnn.recognize import load_model
 
     split: Split = options.split or held_out_split(options.data)
+    background = _background_test(options)
     rows = read_data(options.data, split)
     _check_json(options.json)
+    if options.report:
+        from speechrnn.report_page import check_folder
+
+        check_folder(options.report)
     model = load_model(options.model)
-    result = evaluate_model(model, rows, data_name=options.data, skip_broken=options.skip_broken)
+    adopt = bool(background and background.budget is not None and model.path.is_dir())
+    if adopt:
+        from speechrnn.bundle import check_output
+
+        check_output(model.path)
+    result = evaluate_model(
+        model,
+        rows,
+        data_name=options.data,
+        skip_broken=options.skip_broken,
+        noise=options.noise,
+        background=background,
+        adopt_threshold=adopt,
+        seed=options.seed,
+    )
+    detection = result["detection"]
+    if adopt and detection["threshold"] is not None:
+        from speechrnn.calibrate import store_threshold
+
+        store_threshold(
+            model.path, detection["threshold"], detection["budget"], detection["background_hours"]
+        )
     if options.json:
         _write_json(options.json, result)
+    if options.report:
+        from speechrnn.report_page import write_report
+
+        page = write_report(result, options.report)
     if options.json != "-":
         print(
             f"{options.model} on {options.data} ({split}): accuracy "
@@ -137,9 +250,46 @@ def evaluate(options: argparse.Namespace) -> int:
         _print_labels(result["labels"])
         for truth, said, count in result["confusions"][:5]:
             print(f"  {count} x {truth!r} heard as {said!r}")
+        for line in describe_tests(result):
+            print(f"  {line}")
+        if options.report:
+            print(f"{page}: the report")
+    if background and background.budget is not None:
+        _tell_threshold(model.path, detection["threshold"], adopt, quiet=options.json == "-")
     for record in result["errors"]:
         complain(f"left out: {record['audio_filepath']}: {record['error']}")
     return SOME_FAILED if result["errors"] else OK
+
+
+def _background_test(options: argparse.Namespace) -> BackgroundTest | None:
+    budget = options.false_alarms_per_hour
+    needs = {"--false-alarms-per-hour": budget, "--command-snr": options.command_snr}
+    for name, value in needs.items():
+        if value is not None and options.background is None:
+            raise ConfigError(
+                f"{name} {value:g}: there is nothing to count false alarms on; give --background "
+                "with long recordings that hold no command"
+            )
+    if options.background is None:
+        return None
+    from speechrnn.background import BackgroundTest
+
+    return BackgroundTest(
+        options.background, budget, command_snr_db=options.command_snr, seed=options.seed
+    )
+
+
+def _tell_threshold(model: Path, threshold: float | None, stored: bool, *, quiet: bool) -> None:
+    if threshold is None:
+        line = "keeps its threshold"
+    elif stored:
+        line = f"threshold {threshold:g} stored; export again to have it in a .tflite"
+    else:
+        line = (
+            f"a .tflite is not changed; to store threshold {threshold:g}, give the bundle that it "
+            "was exported from, and export again"
+        )
+    (complain if quiet else print)(f"{model}: {line}")
 
 
 def _print_labels(labels: dict) -> None:
@@ -258,6 +408,8 @@ def _print_description(found: dict) -> None:
     for name in ("encoder", "head"):
         settings = {key: value for key, value in found[name].items() if key != "type"}
         print(f"  {name:11} {found[name]['type']} ({_settings(settings)})")
+    decision = {key: value for key, value in found.get("decision", {}).items() if value is not None}
+    print(f"  decision    {_settings(decision) or 'every answer is accepted'}")
     print(f"  parameters  {found['num_parameters']:,}")
     training = {key: value for key, value in found["training"].items() if key != "recipe"}
     print(f"  training    {_settings(training) or 'not recorded'}")

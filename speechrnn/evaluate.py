@@ -2,23 +2,37 @@
 
 from __future__ import annotations
 
+import math
 import time
-from collections import Counter
-from collections.abc import Sequence
+from collections import Counter, defaultdict
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
+from speechrnn.background import (
+    BackgroundTest,
+    describe_detection,
+    load_background,
+    measure_background,
+)
 from speechrnn.datasets.manifest import Utterance
 from speechrnn.datasets.reading import load_waveforms
 from speechrnn.decoding import Transcript
+from speechrnn.decoding.calibration import expected_calibration_error, reliability_bins
 from speechrnn.errors import AudioError, LabelError, MissingExtraError
+from speechrnn.noise import add_noise, load_noise, noise_segment
 from speechrnn.progress import progress
-from speechrnn.recognize import Model
+from speechrnn.recognize import Model, batches_by_length
 
-# Recordings handed to the model at once: a bundle answers them as one padded batch.
-BATCH_SIZE = 64
+# Signal to noise, dB, from an office to a voice that is drowned.
+SNRS_DB = (20.0, 15.0, 10.0, 5.0, 0.0, -5.0)
+CALIBRATION_BINS = 15
+MOST_MISTAKES = 20
+# Quantile of the normal distribution that leaves 2.5 % on either side.
+Z_95 = 1.959963984540054
 
 
 def evaluate_model(
@@ -27,31 +41,62 @@ def evaluate_model(
     *,
     data_name: str,
     skip_broken: bool = False,
+    noise: str | Path | None = None,
+    background: BackgroundTest | None = None,
+    adopt_threshold: bool = False,
+    seed: int = 0,
 ) -> dict[str, Any]:
-    """Recognise every recording once and count.
+    """Recognise every recording once and count; and again in noise, and in a background.
+
+    Args:
+        model: A bundle or a .tflite.
+        rows: Labelled recordings.
+        data_name: What the figures call them.
+        skip_broken: Whether unreadable recordings are left out.
+        noise: A file or folder of noise to add at ``SNRS_DB``.
+        background: Long recordings without commands.
+        adopt_threshold: Whether the model takes on the threshold that was picked for the
+            background's budget: then it counts for all that is counted after it.
+        seed: Of the parts of the noise.
 
     Returns:
-        ``utterances``, ``audio_seconds``, ``accuracy`` (exact label), ``wer``, ``cer`` (never
-        clamped), ``labels`` (per label: ``precision``, ``recall``, ``count``), ``confusions``
-        (``[true, said, count]``, most frequent first), ``real_time_factor`` (time to answer over
-        time of audio), ``model``, ``data``, ``errors`` (recordings that were left out).
+        ``utterances``, ``audio_seconds``, ``accuracy`` (exact label; a rejected recording is
+        wrong), ``interval`` (95 %, Wilson, over recordings), ``wer``, ``cer`` (never clamped),
+        ``labels`` (per label: ``precision``, ``recall``, ``count``), ``confusions``
+        (``[true, said, count]``, most frequent first; said is "" where rejected), ``speakers``
+        (how many), ``speakers_detail`` (per speaker: ``accuracy``, ``count``), ``speaker_spread``
+        (of the speakers' accuracies: ``mean``, ``standard_deviation``, ``lowest``, ``highest``;
+        None where speakers are unknown), ``threshold``, ``rejected``, ``calibration``
+        (``temperature``, ``ece``, ``bins``), ``mistakes`` (the most confident ones), ``noise``
+        (``snr_db``, None for clean, ``accuracy``, ``rejected``; empty without noise),
+        ``detection`` (as :func:`measure_background` has it; None without background),
+        ``real_time_factor`` (time to answer over time of audio), ``model``, ``data``, ``errors``
+        (recordings that were left out).
 
     Raises:
         LabelError: A row's text is no label of the model.
-        DataError: Broken recordings, unless ``skip_broken``.
+        DataError: Broken recordings, unless ``skip_broken``; noise or background of no use.
     """
     for row in rows:
         try:
             model.labels.id_of(row.text)
         except LabelError as error:
             raise LabelError(f"{row.path}: {error}") from error
+    noises = load_noise(noise, model.sample_rate_hz) if noise is not None else []
+    streams = load_background(background, model) if background else []
     loaded, broken = load_waveforms(
         rows, model.sample_rate_hz, model.min_samples, skip_broken=skip_broken
     )
-    transcripts, seconds = _recognise(model, [waveform for _, waveform in loaded])
-    truths = [row.text for row, _ in loaded]
-    said = [transcript.text for transcript in transcripts]
-    audio_s = sum(transcript.duration for transcript in transcripts)
+    truths, waveforms = [row.text for row, _ in loaded], [waveform for _, waveform in loaded]
+    detection = None
+    if background:
+        clips = list(zip(truths, waveforms, strict=True))
+        detection = measure_background(model, streams, clips, background)
+        if adopt_threshold and detection["threshold"] is not None:
+            model.threshold = detection["threshold"]
+    best, seconds = _recognise(model, waveforms)
+    said = _accepted(best, model.threshold)
+    audio_s = sum(transcript.duration for transcript in best)
     correct = sum(truth == text for truth, text in zip(truths, said, strict=True))
     return {
         "model": str(model.path),
@@ -60,6 +105,7 @@ def evaluate_model(
         "speakers": len({row.speaker for row, _ in loaded}),
         "audio_seconds": round(audio_s, 3),
         "accuracy": correct / len(loaded),
+        "interval": list(wilson_interval(correct, len(loaded))),
         **_error_rates(truths, said),
         "labels": per_label(truths, said, model.labels.symbols),
         "confusions": [
@@ -67,9 +113,53 @@ def evaluate_model(
             for (truth, text), count in Counter(zip(truths, said, strict=True)).most_common()
             if truth != text
         ],
+        **_per_speaker([row.speaker for row, _ in loaded], truths, said),
+        "threshold": model.threshold,
+        "rejected": said.count(""),
+        "calibration": _calibration(model, truths, best),
+        "mistakes": _mistakes([row for row, _ in loaded], said, best),
+        "noise": _in_noise(model, truths, waveforms, said, noises, seed) if noises else [],
+        "detection": detection,
         "real_time_factor": seconds / audio_s,
         "errors": [_error_record(error) for error in broken],
     }
+
+
+def describe_tests(result: Mapping[str, Any]) -> Iterator[str]:
+    """How sure the accuracy is, and what else was measured, in lines."""
+    low, high = result["interval"]
+    spread, calibration = result["speaker_spread"], result["calibration"]
+    by_voice = (
+        f"; speakers from {100 * spread['lowest']:.1f} to {100 * spread['highest']:.1f} %, "
+        f"standard deviation {100 * spread['standard_deviation']:.1f} points"
+        if spread
+        else ""
+    )
+    yield f"95 % interval over recordings {100 * low:.2f} to {100 * high:.2f} %{by_voice}"
+    yield (
+        f"calibration error {100 * calibration['ece']:.2f} % at temperature "
+        f"{calibration['temperature']:.3g}"
+    )
+    if result["threshold"]:
+        yield f"{result['rejected']} rejected below threshold {result['threshold']:g}"
+    for point in result["noise"]:
+        level = "clean" if point["snr_db"] is None else f"{point['snr_db']:g} dB"
+        yield f"{level:>6}  {100 * point['accuracy']:.2f} %"
+    if result["detection"]:
+        yield from describe_detection(result["detection"])
+
+
+def wilson_interval(hits: int, count: int, z: float = Z_95) -> tuple[float, float]:
+    """Where the true share lies, with 95 % confidence, after ``hits`` in ``count`` trials.
+
+    Source: Wilson 1927, "Probable inference, the law of succession, and statistical inference".
+    """
+    if count == 0:
+        return 0.0, 1.0
+    share, square = hits / count, z * z / count
+    middle = (share + square / 2) / (1 + square)
+    half = z / (1 + square) * math.sqrt(share * (1 - share) / count + square / count / 4)
+    return max(0.0, middle - half), min(1.0, middle + half)
 
 
 def per_label(
@@ -88,22 +178,118 @@ def per_label(
     }
 
 
-def _recognise(model: Model, waveforms: Sequence[np.ndarray]) -> tuple[list[Transcript], float]:
-    """Transcripts in the order of the waveforms, and the seconds that the model took.
+def _recognise(
+    model: Model,
+    waveforms: Sequence[np.ndarray],
+    change: Callable[[int], np.ndarray] | None = None,
+    purpose: str = "recognising",
+) -> tuple[list[Transcript], float]:
+    """The best label of each, accepted or not, in their order; the seconds that the model took.
 
-    Waveforms are taken by length, so that a batch is not mostly padding.
+    ``change`` makes the recording to answer from its number; the default takes it as it is.
     """
-    order = sorted(range(len(waveforms)), key=lambda i: len(waveforms[i]))
+    threshold, model.threshold = model.threshold, 0.0
     found: dict[int, Transcript] = {}
     seconds = 0.0
-    starts = range(0, len(order), BATCH_SIZE)
-    for start in progress(starts, "recognising", unit="batch"):
-        chosen = order[start : start + BATCH_SIZE]
-        started = time.perf_counter()
-        answers = model.transcribe_many([waveforms[i] for i in chosen])
-        seconds += time.perf_counter() - started
-        found.update(zip(chosen, answers, strict=True))
+    try:
+        for chosen in progress(batches_by_length(waveforms), purpose, unit="batch"):
+            batch = [change(i) if change else waveforms[i] for i in chosen]
+            started = time.perf_counter()
+            answers = model.transcribe_many(batch)
+            seconds += time.perf_counter() - started
+            found.update(zip(chosen, answers, strict=True))
+    finally:
+        model.threshold = threshold
     return [found[i] for i in range(len(waveforms))], seconds
+
+
+def _accepted(best: Sequence[Transcript], threshold: float) -> list[str]:
+    """What the model says, "" where it rejects."""
+    return [found.text if found.confidence >= threshold else "" for found in best]
+
+
+def _per_speaker(
+    speakers: Sequence[str], truths: Sequence[str], said: Sequence[str]
+) -> dict[str, Any]:
+    """Accuracy and count of each known speaker, and how the accuracies spread."""
+    answers: dict[str, list[bool]] = defaultdict(list)
+    for speaker, truth, text in zip(speakers, truths, said, strict=True):
+        if speaker:
+            answers[speaker].append(truth == text)
+    detail = {
+        speaker: {"accuracy": sum(right) / len(right), "count": len(right)}
+        for speaker, right in sorted(answers.items())
+    }
+    accuracies = np.array([figures["accuracy"] for figures in detail.values()])
+    spread = (
+        {
+            "mean": float(accuracies.mean()),
+            "standard_deviation": float(accuracies.std()),
+            "lowest": float(accuracies.min()),
+            "highest": float(accuracies.max()),
+        }
+        if detail
+        else None
+    )
+    return {"speakers_detail": detail, "speaker_spread": spread}
+
+
+def _calibration(model: Model, truths: Sequence[str], best: Sequence[Transcript]) -> dict[str, Any]:
+    """Of the best label of every recording, rejected ones too; rounded to what is no noise."""
+    confidence = np.array([found.confidence for found in best])
+    correct = np.array([truth == b.text for truth, b in zip(truths, best, strict=True)])
+    return {
+        "temperature": model.temperature,
+        "ece": round(expected_calibration_error(confidence, correct, CALIBRATION_BINS), 4),
+        "bins": [
+            {key: value if value is None else round(value, 4) for key, value in asdict(b).items()}
+            for b in reliability_bins(confidence, correct, CALIBRATION_BINS)
+        ],
+    }
+
+
+def _mistakes(
+    rows: Sequence[Utterance], said: Sequence[str], best: Sequence[Transcript]
+) -> list[dict[str, Any]]:
+    """Wrong answers that were accepted, the most confident first."""
+    wrong: list[dict[str, Any]] = [
+        {
+            "audio_filepath": str(row.path),
+            "truth": row.text,
+            "said": text,
+            "confidence": round(found.confidence, 4),
+            "speaker": row.speaker,
+        }
+        for row, text, found in zip(rows, said, best, strict=True)
+        if text and text != row.text
+    ]
+    return sorted(wrong, key=lambda mistake: -mistake["confidence"])[:MOST_MISTAKES]
+
+
+def _in_noise(
+    model: Model,
+    truths: Sequence[str],
+    waveforms: Sequence[np.ndarray],
+    clean: Sequence[str],
+    noises: Sequence[np.ndarray],
+    seed: int,
+) -> list[dict[str, Any]]:
+    """Accuracy with noise at each ratio, clean first; a recording keeps its part of the noise."""
+
+    def point(snr_db: float | None, said: Sequence[str]) -> dict[str, Any]:
+        right = sum(truth == text for truth, text in zip(truths, said, strict=True))
+        rejected = sum(text == "" for text in said)
+        return {"snr_db": snr_db, "accuracy": right / len(truths), "rejected": rejected}
+
+    def noisy(snr_db: float) -> list[str]:
+        def change(i: int) -> np.ndarray:
+            rng = np.random.default_rng([seed, i])
+            return add_noise(waveforms[i], noise_segment(noises, len(waveforms[i]), rng), snr_db)
+
+        best, _ = _recognise(model, waveforms, change, f"recognising at {snr_db:g} dB")
+        return _accepted(best, model.threshold)
+
+    return [point(None, clean), *(point(snr_db, noisy(snr_db)) for snr_db in SNRS_DB)]
 
 
 def _error_rates(truths: list[str], said: list[str]) -> dict[str, float]:

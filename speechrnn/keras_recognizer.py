@@ -11,13 +11,13 @@ from keras import ops
 from speechrnn.audio import as_command
 from speechrnn.bundle import load_bundle
 from speechrnn.decoding import Transcript, classify
-
-# Recordings that are answered at once.
-BATCH_SIZE = 64
+from speechrnn.model import SpeechModel
 
 
 class KerasRecognizer:
     """Recognises recordings with a bundle; batches are padded and masked by true lengths.
+
+    ``threshold``, below which a recording is rejected, is the bundle's; it may be set to another.
 
     Raises:
         ModelError: The bundle is not intact.
@@ -28,15 +28,12 @@ class KerasRecognizer:
         features = self._model.config.features
         self.path, self.labels = info.path, info.labels
         self.sample_rate_hz, self.min_samples = features.sample_rate_hz, features.window_length
+        self.temperature, self.threshold = info.decision.temperature, info.decision.threshold
 
-    def run(self, waveforms: Sequence[np.ndarray]) -> np.ndarray:
+    def answer_many(self, waveforms: Sequence[np.ndarray]) -> np.ndarray:
         """The model's answers, ``[batch, ...]``, to one or more float32 ``[samples]`` waveforms."""
-        num_samples = np.array([len(waveform) for waveform in waveforms], np.int32)
-        padded = np.zeros((len(waveforms), num_samples.max()), np.float32)
-        for row, waveform in zip(padded, waveforms, strict=True):
-            row[: len(waveform)] = waveform
-        logits = self._model.predict_on_batch({"waveform": padded, "num_samples": num_samples})
-        return np.asarray(ops.convert_to_numpy(self._model.config.head.output(logits)))
+        logits = logits_of(self._model, waveforms)
+        return np.asarray(ops.convert_to_numpy(self._model.answer(logits)))
 
     def transcribe(self, recording: str | Path | np.ndarray) -> Transcript:
         """Recognise a file of any rate, or a float waveform at ``sample_rate_hz``."""
@@ -48,6 +45,17 @@ class KerasRecognizer:
         if not waveforms:
             return []
         return [
-            classify(answer, self.labels, len(waveform) / self.sample_rate_hz)
-            for answer, waveform in zip(self.run(waveforms), waveforms, strict=True)
+            classify(
+                answer, self.labels, len(waveform) / self.sample_rate_hz, threshold=self.threshold
+            )
+            for answer, waveform in zip(self.answer_many(waveforms), waveforms, strict=True)
         ]
+
+
+def logits_of(model: SpeechModel, waveforms: Sequence[np.ndarray]) -> np.ndarray:
+    """The model's logits, ``[batch, ...]``, of float32 ``[samples]`` waveforms, as one batch."""
+    num_samples = np.array([len(waveform) for waveform in waveforms], np.int32)
+    padded = np.zeros((len(waveforms), num_samples.max()), np.float32)
+    for row, waveform in zip(padded, waveforms, strict=True):
+        row[: len(waveform)] = waveform
+    return model.predict_on_batch({"waveform": padded, "num_samples": num_samples})

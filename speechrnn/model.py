@@ -56,7 +56,9 @@ class SpeechModel(keras.Model):
     """Waveforms and their true lengths -> logits.
 
     Call arguments:
-        inputs: ``{"waveform": float32 [batch, samples], "num_samples": int32 [batch]}``.
+        inputs: ``{"waveform": float32 [batch, samples], "num_samples": int32 [batch]}``, and in
+            training also ``"share"`` float32 [batch] where recordings are mixed: the part of a
+            row that is its own (mixup); the rest is the row before it.
 
     Returns:
         The head's logits; ``[batch, labels]`` for classification.
@@ -68,6 +70,7 @@ class SpeechModel(keras.Model):
         super().__init__(name="speech_model", **kwargs)
         self.config = config
         self.labels = labels
+        self.temperature = 1.0  # of the answers; fitted after training (decoding.calibration)
         self.change_log_mel: Any = None  # (log mel, seed) -> log mel; set by training only
         self.augmentation_seed = keras.random.SeedGenerator(seed)
         self.front_end = MFCC(config.features, name="front_end")
@@ -82,9 +85,15 @@ class SpeechModel(keras.Model):
         waveform, num_samples = inputs["waveform"], inputs["num_samples"]
         change = self._change_log_mel if training and self.change_log_mel else None
         frames = self.front_end(waveform, num_samples, change_log_mel=change)
-        mask = length_mask(self.config.features.num_frames(num_samples), ops.shape(frames)[1])
+        mask = self._frame_mask(num_samples, frames)
+        if "share" in inputs:
+            frames = _mixed(ops.where(mask[..., None], frames, 0.0), inputs["share"])
+            mask = self._frame_mask(_num_samples(inputs), frames)
         encoded, mask = self.encoder(frames, frame_mask=mask, training=training)
         return self.head(encoded, frame_mask=mask, training=training)
+
+    def _frame_mask(self, num_samples: Any, frames: Any) -> Any:
+        return length_mask(self.config.features.num_frames(num_samples), ops.shape(frames)[1])
 
     def _change_log_mel(self, log_mel: Any) -> Any:
         return self.change_log_mel(log_mel, self.augmentation_seed)
@@ -99,7 +108,11 @@ class SpeechModel(keras.Model):
             What the head serves; probabilities ``[batch, labels]`` for classification.
         """
         encoded, mask = self.encoder(self.front_end(waveform), training=False)
-        return self.config.head.output(self.head(encoded, frame_mask=mask, training=False))
+        return self.answer(self.head(encoded, frame_mask=mask, training=False))
+
+    def answer(self, logits: Any) -> Any:
+        """What the head serves, from logits and at the model's temperature."""
+        return self.config.head.output(logits / self.temperature)
 
     def num_encoded(self, num_samples: Any) -> Any:
         """True encoded frames for true lengths in samples."""
@@ -115,8 +128,13 @@ class SpeechModel(keras.Model):
     ) -> Any:
         """Mean of the head's loss over the batch, plus what layers add; called by Keras."""
         del sample_weight, training
-        num_encoded = self.num_encoded(x["num_samples"])
-        losses = self.config.head.loss(y_pred, num_encoded, y["targets"], y["num_targets"])
+        num_encoded = self.num_encoded(_num_samples(x))
+        targets, num_targets = y["targets"], y["num_targets"]
+        losses = self.config.head.loss(y_pred, num_encoded, targets, num_targets)
+        if "share" in x:
+            other, num_other = _row_before(targets), _row_before(num_targets)
+            of_other = self.config.head.loss(y_pred, num_encoded, other, num_other)
+            losses = x["share"] * losses + (1 - x["share"]) * of_other
         return ops.mean(losses) + sum(self.losses, 0.0)
 
     def compute_metrics(
@@ -124,11 +142,30 @@ class SpeechModel(keras.Model):
     ) -> dict[str, Any]:
         """Loss and exact-match accuracy; called by Keras."""
         del sample_weight
-        num_encoded = self.num_encoded(x["num_samples"])
+        num_encoded = self.num_encoded(_num_samples(x))
         self.exact.update_state(
             self.config.head.correct(y_pred, num_encoded, y["targets"], y["num_targets"])
         )
         return self.get_metrics_result()
+
+
+def _row_before(values: Any) -> Any:
+    """Each row of a batch replaced by the one before it."""
+    return ops.roll(values, 1, axis=0)
+
+
+def _mixed(frames: Any, share: Any) -> Any:
+    """Frames of each row and of the one before it, mixed."""
+    share = share[:, None, None]
+    return share * frames + (1 - share) * _row_before(frames)
+
+
+def _num_samples(inputs: Mapping[str, Any]) -> Any:
+    """True lengths; mixed rows are as long as the longer of the two."""
+    num_samples = inputs["num_samples"]
+    if "share" not in inputs:
+        return num_samples
+    return ops.maximum(num_samples, _row_before(num_samples))
 
 
 def build_model(config: ModelConfig, labels: Labels, *, seed: int = 0) -> SpeechModel:

@@ -6,6 +6,25 @@ from collections.abc import Mapping
 from typing import Any
 
 
+def _decision(decision: Mapping[str, Any]) -> str:
+    temperature, threshold = decision["temperature"], decision["threshold"]
+    confidence = (
+        f"Confidences are calibrated: the logits are divided by {temperature:.4g}."
+        if temperature != 1
+        else "Confidences are those of training: nobody has calibrated them."
+    )
+    if not threshold:
+        return f"{confidence} Every answer is accepted."
+    budget = decision.get("threshold_budget")
+    origin = (
+        f", picked for {budget:g} false alarms an hour on {decision['threshold_hours']:.3g} hours "
+        "of background"
+        if budget is not None and decision.get("threshold_hours") is not None
+        else ""
+    )
+    return f"{confidence} An answer of a confidence below {threshold:g} is none{origin}."
+
+
 def model_card(config: Mapping[str, Any], metrics: Mapping[str, Any]) -> str:
     """Markdown from what a bundle holds in ``config.json`` and ``metrics.json``."""
     features, training = config["features"], config["training"]
@@ -34,7 +53,10 @@ speechrnn {config["speechrnn_version"]}.
 The validation recordings chose the best epoch, so the figure is a little kind; measure on other
 voices with `speechrnn evaluate`.
 
+## Decision
+{_decision(config["decision"])}
+
 ## Limits
-It knows only its labels and answers with one of them whatever it hears. It was not tested on
-voices, rooms, microphones or languages other than those of its data.
+It knows only its labels; without a threshold it answers with one of them whatever it hears. It was
+not tested on voices, rooms, microphones or languages other than those of its data.
 """

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import AbstractContextManager, contextmanager
 
 import keras
 import numpy as np
@@ -37,31 +38,30 @@ class WeightAverage:
     """
 
     def __init__(self, model: SpeechModel, decay: float) -> None:
-        self._model, self._decay, self._updates = model, decay, 0
-        self._mean = trainable_weights(model)
+        self._model, self._decay, self.updates = model, decay, 0
+        self.weights = trainable_weights(model)
 
     def update(self) -> None:
         """Take the weights as they are now into the mean."""
-        self._updates += 1
-        decay = min(self._decay, self._updates / (9 + self._updates))
-        for mean, variable in zip(self._mean, self._model.trainable_variables, strict=True):
+        self.updates += 1
+        decay = min(self._decay, self.updates / (9 + self.updates))
+        for mean, variable in zip(self.weights, self._model.trainable_variables, strict=True):
             mean += np.float32(1 - decay) * (ops.convert_to_numpy(variable) - mean)
 
-    def applied(self) -> _Swapped:
+    def applied(self) -> AbstractContextManager[None]:
         """A context in which the model has the mean as its weights."""
-        return _Swapped(self._model, self._mean)
+        return swapped_weights(self._model, self.weights)
 
 
-class _Swapped:
-    def __init__(self, model: SpeechModel, weights: list[np.ndarray]) -> None:
-        self._model, self._weights = model, weights
-
-    def __enter__(self) -> None:
-        self._kept = trainable_weights(self._model)
-        assign_weights(self._model, self._weights)
-
-    def __exit__(self, *_: object) -> None:
-        assign_weights(self._model, self._kept)
+@contextmanager
+def swapped_weights(model: SpeechModel, weights: Sequence[np.ndarray]) -> Iterator[None]:
+    """A context in which the model has other weights."""
+    kept = trainable_weights(model)
+    assign_weights(model, weights)
+    try:
+        yield
+    finally:
+        assign_weights(model, kept)
 
 
 def trainable_weights(model: SpeechModel) -> list[np.ndarray]:

@@ -8,7 +8,14 @@ from contextlib import contextmanager
 from typing import Any
 
 
-def progress(items: Iterable | None, purpose: str, *, unit: str, total: int | None = None) -> Any:
+def progress(
+    items: Iterable | None,
+    purpose: str,
+    *,
+    unit: str,
+    total: int | None = None,
+    initial: int = 0,
+) -> Any:
     """``items`` as a tqdm bar on standard error, with rate and time left."""
     from tqdm import tqdm  # 20 ms that a single transcription need not pay
 
@@ -17,6 +24,7 @@ def progress(items: Iterable | None, purpose: str, *, unit: str, total: int | No
         desc=purpose,
         unit=unit,
         total=total,
+        initial=initial,
         file=sys.stderr,
         disable=None,
         leave=False,

@@ -4,13 +4,32 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Literal
 
 from speechrnn.config import from_mapping, to_mapping
 from speechrnn.datasets import augment_mel as augment_mel  # registers its augmentations
+from speechrnn.datasets import augment_mixup as augment_mixup
 from speechrnn.datasets.augment import augmentations_from_mapping
 from speechrnn.errors import ConfigError
 from speechrnn.model import SECTIONS, ModelConfig
+
+NOT_NEGATIVE = (
+    "epochs",
+    "weight_decay",
+    "gradient_clip_norm",
+    "patience",
+    "class_balance",
+    "memory_mb",
+    "checkpoint_s",
+    "seed",
+)
+FRACTIONS = (
+    "warmup_fraction",
+    "weight_average",
+    "val_fraction",
+    "silence_fraction",
+    "unknown_fraction",
+)
 
 
 @dataclass(frozen=True)
@@ -18,7 +37,9 @@ class TrainConfig:
     """How a model is trained.
 
     Attributes:
-        epochs: Passes over the training recordings.
+        epochs: Passes over the training recordings; 0: as many as ``steps`` make.
+        steps: Batches to learn from where ``epochs`` is 0, in whole epochs: few recordings are
+            seen more often than many, and a training takes as long.
         batch_size: Recordings in a step.
         learning_rate: Highest rate; it rises linearly to it and falls as a cosine to 0
             (Loshchilov and Hutter 2017, arXiv:1608.03983).
@@ -28,27 +49,50 @@ class TrainConfig:
             2013, arXiv:1211.5063).
         weight_average: Decay of the running mean of the weights that is evaluated and kept;
             0 keeps the last weights.
+        validations: Times that the model is evaluated on the validation recordings, at the ends of
+            epochs, at most once an epoch; once more after the first.
+        patience: Validations without a better one after which training stops; 0: never.
+        keep: "best": the weights that recognised the validation recordings best; "last": those
+            that the training ended with, which no recording chose.
+        class_balance: 0 shows each recording equally often, 1 each label; between, in proportion
+            to ``n ** (1 - class_balance)`` for a label with ``n`` recordings.
+        silence_fraction: Part of an epoch that is made noise under the label ``_silence_``.
+        unknown_fraction: Largest part of an epoch with the label ``_unknown_``.
+        memory_mb: Recordings held in memory; the rest is read anew for each epoch, with the same
+            result.
+        checkpoint_s: Seconds between two checkpoints, from which --resume goes on.
         val_fraction: Part of the speakers that validates where no --val is given.
         seed: Decides the first weights, the order of recordings, and every augmentation.
     """
 
-    epochs: int = 40
+    epochs: int = 0
+    steps: int = 4000
     batch_size: int = 64
     learning_rate: float = 2e-3
     warmup_fraction: float = 0.05
     weight_decay: float = 1e-2
     gradient_clip_norm: float = 1.0
     weight_average: float = 0.99
+    validations: int = 40
+    patience: int = 0
+    keep: Literal["best", "last"] = "best"
+    class_balance: float = 0.0
+    silence_fraction: float = 0.0
+    unknown_fraction: float = 0.0
+    memory_mb: float = 4000.0
+    checkpoint_s: float = 30.0
     val_fraction: float = 0.15
     seed: int = 0
 
     def __post_init__(self) -> None:
-        for name in ("epochs", "batch_size"):
+        for name in ("steps", "batch_size", "validations"):
             self._require(getattr(self, name) >= 1, name, "at least 1")
         self._require(self.learning_rate > 0, "learning_rate", "more than 0")
-        for name in ("weight_decay", "gradient_clip_norm", "seed"):
+        for name in NOT_NEGATIVE:
             self._require(getattr(self, name) >= 0, name, "0 or more")
-        for name in ("warmup_fraction", "weight_average", "val_fraction"):
+        self._require(self.class_balance <= 1, "class_balance", "0 to 1")
+        self._require(self.keep in ("best", "last"), "keep", "'best' or 'last'")
+        for name in FRACTIONS:
             self._require(0 <= getattr(self, name) < 1, name, "0 <= x < 1")
 
     def _require(self, holds: bool, name: str, expected: str) -> None:

@@ -10,10 +10,14 @@ from typing import Any, Protocol
 import numpy as np
 
 from speechrnn.bundle import is_bundle
+from speechrnn.config import to_mapping
 from speechrnn.decoding import Transcript
 from speechrnn.errors import ModelError
 from speechrnn.extras import require_training
 from speechrnn.labels import Labels
+
+# Recordings handed to a model at once: a bundle answers them as one padded batch.
+BATCH_SIZE = 64
 
 
 class Model(Protocol):
@@ -23,12 +27,23 @@ class Model(Protocol):
     labels: Labels
     sample_rate_hz: int
     min_samples: int
+    temperature: float
+    threshold: float
 
     def transcribe(self, recording: str | Path | np.ndarray) -> Transcript:
         """Recognise a file, or a waveform at the model's rate."""
 
     def transcribe_many(self, waveforms: Sequence[np.ndarray]) -> list[Transcript]:
         """Recognise checked waveforms at the model's rate, in their order."""
+
+    def answer_many(self, waveforms: Sequence[np.ndarray]) -> np.ndarray:
+        """The answers themselves, ``[batch, ...]``, to one or more checked waveforms."""
+
+
+def batches_by_length(waveforms: Sequence[np.ndarray]) -> list[list[int]]:
+    """Indices in batches of recordings of like length, which padding makes little longer."""
+    order = sorted(range(len(waveforms)), key=lambda i: len(waveforms[i]))
+    return [order[start : start + BATCH_SIZE] for start in range(0, len(order), BATCH_SIZE)]
 
 
 def load_model(path: str | Path, *, num_threads: int = 1) -> Model:
@@ -75,6 +90,7 @@ def describe_model(path: str | Path) -> dict[str, Any]:
             "labels": list(info.labels.symbols),
             **info.sections,
             "front_end": info.front_end,
+            "decision": to_mapping(info.decision),
             "num_parameters": info.num_parameters,
             "training": info.training,
             "metrics": info.metrics,

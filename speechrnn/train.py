@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import dataclasses
+import hashlib
+import json
 import math
 import time
 from collections.abc import Sequence
@@ -15,34 +17,38 @@ import numpy as np
 from keras import ops
 
 from speechrnn.bundle import check_output, save_bundle
-from speechrnn.datasets.augment import WaveformAugmentation, augmentations_from_mapping
-from speechrnn.datasets.augment_mel import change_log_mel
-from speechrnn.datasets.batches import (
-    Example,
-    evaluation_batches,
-    make_examples,
-    num_training_batches,
-    prefetch,
-    row_targets,
-    training_batches,
+from speechrnn.calibrate import model_temperature
+from speechrnn.checkpoint import Checkpoint, checkpoint_path, load_checkpoint, save_checkpoint
+from speechrnn.datasets.augment import (
+    WaveformAugmentation,
+    augmentations_from_mapping,
+    prepare_augmentations,
 )
-from speechrnn.datasets.manifest import Utterance, check_disjoint
-from speechrnn.datasets.reading import load_waveforms
+from speechrnn.datasets.augment_mel import change_log_mel
+from speechrnn.datasets.augment_mixup import Mixup
+from speechrnn.datasets.batches import prefetch, training_batches
+from speechrnn.datasets.examples import Example, load_examples, row_targets
+from speechrnn.datasets.manifest import SILENCE, UNKNOWN, Utterance, check_disjoint
+from speechrnn.datasets.sampling import epoch_order, silence_examples
+from speechrnn.decoding import Decision
 from speechrnn.errors import AudioError, DataError
 from speechrnn.labels import Labels
-from speechrnn.model import ModelConfig, SpeechModel, build_model
+from speechrnn.model import build_model
 from speechrnn.optimizer import (
     WeightAverage,
-    assign_weights,
     make_optimizer,
+    swapped_weights,
     trainable_weights,
 )
 from speechrnn.progress import progress
 from speechrnn.recipe import Recipe
+from speechrnn.tensorboard import TensorBoardLog
+from speechrnn.validation import evaluate_examples, feature_statistics
 
-EVALUATION_BATCH = 128
-# Recordings whose frames decide the stored means and deviations; more change them by under 1 %.
-STATISTICS_EXAMPLES = 1000
+# First number of a seed: what is drawn with it.
+ORDER, BATCH = 1, 2
+# Settings that change no weight.
+IRRELEVANT = ("checkpoint_s", "memory_mb")
 
 
 @dataclass(frozen=True)
@@ -67,11 +73,14 @@ def train_model(
     data_name: str,
     val_name: str,
     skip_broken: bool = False,
+    resume: bool = False,
+    tensorboard: Path | None = None,
 ) -> TrainResult:
     """Train a model and keep the epoch that recognises the validation recordings best.
 
-    The bundle is saved after every epoch that improves, so that Ctrl-C, or worse, loses at most
-    what came after the last one.
+    The bundle is saved after every validation that improves. Beside it lies a checkpoint until
+    the training is finished: ``resume`` goes on from there to the same bundle, bit for bit, as if
+    nothing had come between.
 
     Args:
         recipe: Model, training and augmentation settings.
@@ -81,79 +90,122 @@ def train_model(
         data_name: What the training data is called in the bundle.
         val_name: What the validation data is called in the bundle.
         skip_broken: Whether unreadable recordings are left out instead of refused.
+        resume: Whether to go on from the checkpoint beside ``out``.
+        tensorboard: Folder for the curves as TensorBoard reads them.
 
     Raises:
         DataError: Unusable recordings, a shared speaker, a single label.
+        ConfigError: The checkpoint is of another recipe or of other data.
+        ModelError: There is no checkpoint to resume from, or it is damaged.
         OutputError: ``out`` cannot be written.
     """
     check_output(out)
     check_disjoint(train_rows, val_rows)
-    labels = Labels.from_texts(row.text for row in train_rows)
+    made = (SILENCE,) if recipe.train.silence_fraction else ()
+    labels = Labels.from_texts([*(row.text for row in train_rows), *made])
     if len(labels) < 2:
         raise DataError(f"{data_name}: holds only the label {labels.symbols[0]!r}, expected two")
     for row in [*train_rows, *val_rows]:  # before minutes of reading
         row_targets(row, labels, recipe.model.head)
-    train_examples, left_out = _load(train_rows, labels, recipe.model, skip_broken, "train")
-    val_examples, left_out_of_val = _load(val_rows, labels, recipe.model, skip_broken, "val")
-    session = _Session(recipe, labels, train_examples, val_examples, out)
+    session = _Session(recipe, labels, out)
+    left_out = session.load(train_rows, val_rows, skip_broken)
     session.description = {
         "data": data_name,
         "val_data": val_name,
-        "utterances": len(train_examples),
-        "speakers": len({example.row.speaker for example in train_examples}),
+        "utterances": len(session.train_examples),
+        "speakers": len({example.row.speaker for example in session.train_examples}),
         "seed": recipe.train.seed,
-        "recipe": recipe.to_mapping(),
+        "recipe": _public(recipe.to_mapping()),
     }
-    result = session.run()
-    return dataclasses.replace(result, left_out=(*left_out, *left_out_of_val))
+    session.build()
+    if resume:
+        session.restore()
+    if tensorboard:
+        session.tensorboard = TensorBoardLog(tensorboard)
+    return dataclasses.replace(session.run(), left_out=left_out)
 
 
 class _Session:
     """One training: its model, its optimiser, and what it has found so far."""
 
-    def __init__(
-        self,
-        recipe: Recipe,
-        labels: Labels,
-        train_examples: Sequence[Example],
-        val_examples: Sequence[Example],
-        out: Path,
-    ) -> None:
-        self.recipe, self.config, self.out = recipe, recipe.train, out
+    def __init__(self, recipe: Recipe, labels: Labels, out: Path) -> None:
+        self.recipe, self.config, self.labels, self.out = recipe, recipe.train, labels, out
         self.rate_hz = recipe.model.features.sample_rate_hz
-        self.train_examples, self.val_examples = train_examples, val_examples
-        self.description: dict[str, Any] = {}
-        self.log: list[dict[str, Any]] = []
-        self.best: dict[str, Any] = {}
-        self.model = build_model(recipe.model, labels, seed=self.config.seed)
-        if recipe.model.features.normalisation == "training":
-            self.model.front_end.set_statistics(*feature_statistics(self.model, train_examples))
         augmentations = augmentations_from_mapping(recipe.augment)
+        prepare_augmentations(augmentations, self.rate_hz)
+        self.augmentations = augmentations
         self.waveform_augmentations = [
             a for a in augmentations if isinstance(a, WaveformAugmentation)
         ]
-        self.model.change_log_mel = change_log_mel(augmentations, recipe.model.features.hop_ms)
-        steps = num_training_batches(len(train_examples), self.config.batch_size)
-        optimizer = make_optimizer(self.config, steps * self.config.epochs)
+        self.mixup = next((a for a in augmentations if isinstance(a, Mixup)), None)
+        self.description: dict[str, Any] = {}
+        self.tensorboard: TensorBoardLog | None = None
+        # Where the training stands; all of it is in the checkpoint.
+        self.epoch, self.step, self.sums = 1, 0, _no_sums()
+        self.log: list[dict[str, Any]] = []
+        self.best: dict[str, Any] = {}
+        self.best_weights: list[np.ndarray] = []
+
+    def load(
+        self, train_rows: Sequence[Utterance], val_rows: Sequence[Utterance], skip_broken: bool
+    ) -> tuple[AudioError, ...]:
+        """Read the recordings; the errors of those that could not be."""
+        model, left_out = self.recipe.model, []
+        found: list[list[Example]] = []
+        for rows, name in ((train_rows, "train"), (val_rows, "val")):
+            examples, errors = load_examples(
+                rows,
+                self.labels,
+                model.head,
+                self.rate_hz,
+                model.features.window_length,
+                memory_mb=self.config.memory_mb,
+                skip_broken=skip_broken,
+                purpose=f"reading {name}",
+            )
+            found.append(examples)
+            left_out += errors
+        self.train_examples, self.val_examples = found
+        return tuple(left_out)
+
+    def build(self) -> None:
+        """The model with its first weights, the optimiser, and the plan."""
+        size = len(self._examples_of(epoch=1)[1])
+        self.epoch_steps = size // min(self.config.batch_size, size)
+        self.epochs = self.config.epochs or max(1, round(self.config.steps / self.epoch_steps))
+        self.model = build_model(self.recipe.model, self.labels, seed=self.config.seed)
+        features = self.recipe.model.features
+        if features.normalisation == "training":
+            statistics = feature_statistics(self.model, self.train_examples)
+            self.model.front_end.set_statistics(*statistics)
+        self.model.change_log_mel = change_log_mel(self.augmentations, features.hop_ms)
+        optimizer = make_optimizer(self.config, self.epoch_steps * self.epochs)
         # XLA makes TensorFlow's recurrent loops slower; JAX without it would not compile at all.
         jit_compile = False if keras.backend.backend() == "tensorflow" else "auto"
         self.model.compile(optimizer=optimizer, jit_compile=jit_compile)
+        optimizer.build(self.model.trainable_variables)
         self.average = WeightAverage(self.model, self.config.weight_average)
 
     def run(self) -> TrainResult:
         started, interrupted = time.perf_counter(), False
-        steps = num_training_batches(len(self.train_examples), self.config.batch_size)
-        bar = progress(None, "training", unit="step", total=steps * self.config.epochs)
+        self.saved_at = started
+        total = self.epoch_steps * self.epochs
+        done = self.epoch_steps * (self.epoch - 1) + self.step
+        bar = progress(None, "training", unit="step", total=total, initial=done)
         try:
-            for epoch in range(1, self.config.epochs + 1):
-                self._epoch(epoch, bar)
+            while self.epoch <= self.epochs and not self._is_stuck():
+                self._run_epoch(bar)
         except KeyboardInterrupt:
-            interrupted = True
+            interrupted = True  # in the middle of a step: the last checkpoint is what is whole
             if not self.best:  # not even one epoch: keep what there is
                 self._validate_and_save({"epoch": 0})
         finally:
             bar.close()
+            if self.tensorboard:
+                self.tensorboard.close()
         self._save(finished=not interrupted)
+        if not interrupted:
+            checkpoint_path(self.out).unlink(missing_ok=True)
         return TrainResult(
             bundle=self.out,
             val_accuracy=self.best["metrics"]["accuracy"],
@@ -163,65 +215,115 @@ class _Session:
             interrupted=interrupted,
         )
 
-    def _epoch(self, epoch: int, bar: Any) -> None:
+    def _is_stuck(self) -> bool:
+        """Whether the best validation is as far back as the patience goes."""
+        validated = [entry["epoch"] for entry in self.log if "val_accuracy" in entry]
+        since = sum(1 for epoch in validated if epoch > self.best["epoch"]) if self.best else 0
+        return bool(self.config.patience) and since >= self.config.patience
+
+    def _examples_of(self, epoch: int) -> tuple[Sequence[Example], np.ndarray]:
+        """What an epoch shows: recordings and made silence, and the order."""
+        config, head = self.config, self.recipe.model.head
+        rng = np.random.default_rng([ORDER, config.seed, epoch])
+        unknown = None
+        if config.unknown_fraction and UNKNOWN in self.labels.symbols:
+            unknown = (self.labels.id_of(UNKNOWN), config.unknown_fraction)
+        order = epoch_order(self.train_examples, rng, balance=config.class_balance, unknown=unknown)
+        if not config.silence_fraction:
+            return self.train_examples, order
+        count = round(len(order) * config.silence_fraction / (1 - config.silence_fraction))
+        lengths = [self.train_examples[i].num_samples for i in order[:count]]
+        silence = silence_examples(
+            [lengths[i % len(lengths)] for i in range(count)],
+            self.rate_hz,
+            head.targets(SILENCE, self.labels),
+            seed=(config.seed, epoch),
+            folder=self.recipe.augment.get("background_noise", {}).get("folder", ""),
+        )
+        places = np.concatenate([order, len(self.train_examples) + np.arange(count)])
+        return [*self.train_examples, *silence], rng.permutation(places)
+
+    def _run_epoch(self, bar: Any) -> None:
         started = time.perf_counter()
-        rng = np.random.default_rng([self.config.seed, epoch])
+        examples, order = self._examples_of(self.epoch)
         batches = training_batches(
-            self.train_examples,
+            examples,
+            order,
             self.config.batch_size,
             self.rate_hz,
-            rng,
+            (BATCH, self.config.seed, self.epoch),
             self.waveform_augmentations,
+            self.mixup,
+            first=self.step,
         )
-        seen: list[dict[str, float]] = []
-        clips = 0
         for batch in prefetch(batches):
-            clips += len(batch.x["num_samples"])
-            seen.append(self.model.train_on_batch(batch.x, batch.y, return_dict=True))
-            if not math.isfinite(seen[-1]["loss"]):
+            found = self.model.train_on_batch(batch.x, batch.y, return_dict=True)
+            if not math.isfinite(found["loss"]):
                 raise DataError(
-                    f"the loss became {seen[-1]['loss']} in epoch {epoch}; expected a number; "
+                    f"the loss became {found['loss']} in epoch {self.epoch}; expected a number; "
                     "lower train.learning_rate, or keep train.gradient_clip_norm at 1"
                 )
             self.average.update()
+            self.step += 1
+            self.sums["loss"] += found["loss"]
+            self.sums["accuracy"] += found["accuracy"]
+            self.sums["clips"] += len(batch.x["num_samples"])
             bar.update()
-        seconds = time.perf_counter() - started
+            if time.perf_counter() - self.saved_at >= self.config.checkpoint_s:
+                self.sums["seconds"] += time.perf_counter() - started
+                started = time.perf_counter()
+                self._save_checkpoint()
+        self.sums["seconds"] += time.perf_counter() - started
+        self._end_epoch(bar)
+
+    def _end_epoch(self, bar: Any) -> None:
+        sums, epoch = self.sums, self.epoch
         entry = {
             "epoch": epoch,
-            "loss": round(float(np.mean([step["loss"] for step in seen])), 5),
-            "accuracy": round(float(np.mean([step["accuracy"] for step in seen])), 5),
-            "seconds": round(seconds, 2),
-            "clips_per_second": round(clips / seconds, 1),
+            "loss": round(sums["loss"] / self.step, 5),
+            "accuracy": round(sums["accuracy"] / self.step, 5),
+            "learning_rate": float(f"{float(self.model.optimizer.learning_rate):.4g}"),
+            "seconds": round(sums["seconds"], 2),
+            "clips_per_second": round(sums["clips"] / sums["seconds"], 1),
         }
-        self._validate_and_save(entry)
-        best = self.best["metrics"]["accuracy"]
-        bar.set_postfix_str(
-            f"epoch {epoch}/{self.config.epochs}, loss {entry['loss']:.3f}, "
-            f"val {100 * self.log[-1]['val_accuracy']:.1f} % (best {100 * best:.1f} %)"
-        )
+        self.epoch, self.step, self.sums = epoch + 1, 0, _no_sums()
+        wanted = min(self.config.validations, self.epochs)
+        # And after the first one, so that there is a bundle soon.
+        if epoch == 1 or epoch * wanted // self.epochs > (epoch - 1) * wanted // self.epochs:
+            self._validate_and_save(entry)
+        else:
+            self.log.append(entry)
+        if self.tensorboard:
+            self.tensorboard.add(self.log[-1])
+        validated = [entry["val_accuracy"] for entry in self.log if "val_accuracy" in entry]
+        if validated:
+            bar.set_postfix_str(
+                f"epoch {epoch}/{self.epochs}, loss {entry['loss']:.3f}, "
+                f"val {100 * validated[-1]:.1f} % (best {100 * max(validated):.1f} %)"
+            )
 
     def _validate_and_save(self, entry: dict[str, Any]) -> None:
-        """Evaluate the averaged weights, and save them if they are the best so far."""
+        """Evaluate the averaged weights, and save them if they are the ones to keep."""
         with self.average.applied():
             metrics = evaluate_examples(self.model, self.val_examples)
             self.log.append(
                 {**entry, "val_loss": metrics["loss"], "val_accuracy": metrics["accuracy"]}
             )
-            key = (metrics["accuracy"], -metrics["loss"])
-            if not self.best or key > self.best["key"]:
-                weights = trainable_weights(self.model)
-                self.best = {
-                    "epoch": entry["epoch"],
-                    "metrics": metrics,
-                    "key": key,
-                    "weights": weights,
-                }
-                self._save(finished=False)
+            key = [metrics["accuracy"], -metrics["loss"]]
+            if not self.best or key > self.best["key"] or self.config.keep == "last":
+                self.best = {"epoch": entry["epoch"], "metrics": metrics, "key": key}
+                self.best_weights = trainable_weights(self.model)
+                self._save_bundle(finished=False)
 
     def _save(self, *, finished: bool) -> None:
-        """Write the best weights so far as the bundle."""
-        kept = trainable_weights(self.model)
-        assign_weights(self.model, self.best["weights"])
+        """Write the weights to keep as the bundle, with honest confidences."""
+        with swapped_weights(self.model, self.best_weights):
+            waveforms = [example.waveform for example in self.val_examples]
+            texts = [example.row.text for example in self.val_examples]
+            self.model.temperature = model_temperature(self.model, waveforms, texts)
+            self._save_bundle(finished=finished)
+
+    def _save_bundle(self, *, finished: bool) -> None:
         save_bundle(
             self.out,
             self.model,
@@ -233,59 +335,84 @@ class _Session:
             },
             metrics={"val": {**self.best["metrics"], "data": self.description["val_data"]}},
             log=self.log,
+            decision=Decision(self.model.temperature),
         )
-        assign_weights(self.model, kept)
+
+    def _identity(self) -> dict[str, Any]:
+        """What must be the same for a training to go on where another stopped."""
+        recipe = self.recipe.to_mapping()
+        for name in IRRELEVANT:
+            del recipe["train"][name]
+        return {
+            **recipe,
+            "labels": list(self.labels.symbols),
+            "training recordings": _fingerprint(self.train_examples),
+            "validation recordings": _fingerprint(self.val_examples),
+            "keras backend": keras.backend.backend(),
+        }
+
+    def _save_checkpoint(self) -> None:
+        groups = {
+            "model": [ops.convert_to_numpy(v) for v in self.model.variables],
+            "optimizer": [ops.convert_to_numpy(v) for v in self.model.optimizer.variables],
+            "average": self.average.weights,
+            "best": self.best_weights,
+        }
+        arrays = {
+            f"{group}/{i}": array
+            for group, found in groups.items()
+            for i, array in enumerate(found)
+        }
+        progress_made = {
+            "epoch": self.epoch,
+            "step": self.step,
+            "sums": self.sums,
+            "log": self.log,
+            "best": self.best,
+            "average_updates": self.average.updates,
+        }
+        checkpoint = Checkpoint(self._identity(), progress_made, arrays)
+        save_checkpoint(checkpoint_path(self.out), checkpoint)
+        self.saved_at = time.perf_counter()
+
+    def restore(self) -> None:
+        """Stand where the checkpoint stood."""
+        found = load_checkpoint(checkpoint_path(self.out), self._identity())
+        for group, variables in (
+            ("model", self.model.variables),
+            ("optimizer", self.model.optimizer.variables),
+        ):
+            for i, variable in enumerate(variables):
+                variable.assign(found.arrays[f"{group}/{i}"])
+        weights = len(self.model.trainable_variables)
+        self.average.weights = [found.arrays[f"average/{i}"] for i in range(weights)]
+        self.average.updates = found.progress["average_updates"]
+        self.epoch, self.step = found.progress["epoch"], found.progress["step"]
+        self.sums, self.log = found.progress["sums"], found.progress["log"]
+        self.best = found.progress["best"]
+        if self.best:
+            self.best_weights = [found.arrays[f"best/{i}"] for i in range(weights)]
 
 
-def feature_statistics(
-    model: SpeechModel, examples: Sequence[Example]
-) -> tuple[np.ndarray, np.ndarray]:
-    """Mean and standard deviation of each value of a true frame, float32 ``[features]``.
-
-    Taken from at most ``STATISTICS_EXAMPLES`` recordings, spread evenly over all.
-    """
-    config = model.config.features
-    chosen = examples[:: -(-len(examples) // STATISTICS_EXAMPLES)]
-    total, squares, count = np.zeros(config.num_features), np.zeros(config.num_features), 0
-    for batch in evaluation_batches(chosen, EVALUATION_BATCH, config.sample_rate_hz):
-        frames = ops.convert_to_numpy(
-            model.front_end.unnormalised(batch.x["waveform"], batch.x["num_samples"])
-        )
-        for row, num_samples in zip(frames, batch.x["num_samples"], strict=True):
-            true = np.asarray(row[: config.num_frames(int(num_samples))], np.float64)
-            total += true.sum(axis=0)
-            squares += np.square(true).sum(axis=0)
-            count += len(true)
-    mean = total / count
-    return mean.astype(np.float32), np.sqrt(squares / count - mean**2).astype(np.float32)
-
-
-def evaluate_examples(model: SpeechModel, examples: Sequence[Example]) -> dict[str, Any]:
-    """Accuracy and mean loss over examples, each counted once."""
-    correct = loss = 0.0
-    rate_hz = model.config.features.sample_rate_hz
-    for batch in evaluation_batches(examples, EVALUATION_BATCH, rate_hz):
-        found = model.test_on_batch(batch.x, batch.y, return_dict=True)
-        size = len(batch.x["num_samples"])
-        correct += found["accuracy"] * size
-        loss += found["loss"] * size
-    return {
-        "accuracy": round(correct / len(examples), 6),
-        "loss": round(loss / len(examples), 6),
-        "utterances": len(examples),
-        "speakers": len({example.row.speaker for example in examples}),
+def _public(recipe: dict[str, Any]) -> dict[str, Any]:
+    """A recipe without where folders lie here: a model is passed on."""
+    augment = {
+        name: {**settings, "folder": Path(settings["folder"]).name}
+        if settings.get("folder")
+        else settings
+        for name, settings in recipe["augment"].items()
     }
+    return {**recipe, "augment": augment}
 
 
-def _load(
-    rows: Sequence[Utterance], labels: Labels, config: ModelConfig, skip_broken: bool, name: str
-) -> tuple[list[Example], list[AudioError]]:
-    """The readable rows as examples, and the errors of the others."""
-    loaded, broken = load_waveforms(
-        rows,
-        config.features.sample_rate_hz,
-        config.features.window_length,
-        skip_broken=skip_broken,
-        purpose=f"reading {name}",
-    )
-    return make_examples(loaded, labels, config.head), broken
+def _no_sums() -> dict[str, float]:
+    return {"loss": 0.0, "accuracy": 0.0, "clips": 0, "seconds": 0.0}
+
+
+def _fingerprint(examples: Sequence[Example]) -> str:
+    """16 hexadecimal digits of names, texts, speakers and lengths."""
+    lines = [
+        [example.row.path.name, example.row.text, example.row.speaker, example.num_samples]
+        for example in examples
+    ]
+    return hashlib.sha256(json.dumps(lines).encode()).hexdigest()[:16]

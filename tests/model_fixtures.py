@@ -27,6 +27,14 @@ ENCODER_SETTINGS: dict[str, dict[str, dict[str, Any]]] = {
         "one-way": {"units": 6, "num_layers": 1, "bidirectional": False},
         "two-way": {"units": 5, "num_layers": 2},
         "conv": {"units": 5, "num_layers": 1, "conv_filters": 6, "conv_stride": 2, "dropout": 0.4},
+        "conv-twice": {
+            "units": 5,
+            "num_layers": 1,
+            "conv_filters": 6,
+            "conv_layers": 2,
+            "conv_stride": 2,
+        },
+        "spectral": {"units": 5, "num_layers": 1, "spectral_filters": 3, "spectral_width": 7},
         "conv-one-way": {
             "units": 6,
             "num_layers": 2,

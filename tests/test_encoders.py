@@ -288,9 +288,44 @@ def convolution_by_hand(config: GRU, frames: np.ndarray, weights: list[np.ndarra
     return np.array(found)
 
 
+def spectral_by_hand(frames: np.ndarray, layer: Any) -> np.ndarray:
+    """Each value of a 2-D convolution as the sum over its neighbourhood, zeros around."""
+
+    def values(inner: Any) -> list[np.ndarray]:
+        return [np.asarray(v, np.float64) for v in inner.weights]
+
+    def normed(row: np.ndarray, inner: Any) -> np.ndarray:
+        gain, offset = values(inner)
+        return np.maximum(0, (row - row.mean()) / np.sqrt(row.var() + 1e-3) * gain + offset)
+
+    matrix, bias = values(layer.bands)
+    found = (frames @ matrix + bias)[:, :, None]
+    for convolution, norm in zip(layer.convolutions, layer.norms, strict=True):
+        kernel, bias = values(convolution)
+        frames_wide, bands_wide = kernel.shape[:2]
+        around = np.zeros(np.add(found.shape, (2 * frames_wide, 2 * bands_wide, 0)))
+        around[frames_wide:-frames_wide, bands_wide:-bands_wide] = found
+        steps = []
+        for frame in range(0, found.shape[0], 2):
+            row = []
+            for band in range(0, found.shape[1] - 1 + bands_wide % 2, 2):
+                first = frame + frames_wide - frames_wide // 2
+                lowest = band + bands_wide - bands_wide // 2
+                seen = around[first : first + frames_wide, lowest : lowest + bands_wide]
+                row.append(np.tensordot(seen, kernel, 3) + bias)
+            steps.append(normed(np.concatenate(row), norm).reshape(len(row), -1))
+        found = np.array(steps)
+    matrix, bias = values(layer.merge)
+    flat = found.reshape(len(found), -1)
+    return np.array([normed(row @ matrix + bias, layer.merge_norm) for row in flat])
+
+
 def encoder_by_hand(config: GRU, frames: np.ndarray, layer: Any) -> np.ndarray:
     weights = [np.asarray(v, np.float64) for v in layer.trainable_variables]
-    if config.conv_filters:
+    if config.spectral_filters:
+        spectral = layer.convolutions[0]
+        frames, weights = spectral_by_hand(frames, spectral), weights[len(spectral.weights) :]
+    for _ in range(config.conv_layers if config.conv_filters else 0):
         frames, weights = convolution_by_hand(config, frames, weights[:4]), weights[4:]
     for _ in range(config.num_layers):
         forwards, weights = gru_by_hand(frames, *weights[:3]), weights[3:]

@@ -47,7 +47,7 @@ def flatbuffer(monkeypatch: pytest.MonkeyPatch) -> bytes:
 def largest_difference(name: str, waveforms: list[np.ndarray]) -> float:
     keras_model, exported = shared_recognizer(name), Recognizer(shared_tflite(name))
     return max(
-        float(np.abs(exported.run(waveform) - keras_model.run([waveform])[0]).max())
+        float(np.abs(exported.run(waveform) - keras_model.answer_many([waveform])[0]).max())
         for waveform in waveforms
     )
 

@@ -4,23 +4,29 @@ from __future__ import annotations
 
 import json
 import math
+import shutil
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
+import soundfile
 from keras import ops
 
+from speechrnn import train
 from speechrnn.bundle import load_bundle, read_bundle, read_log
 from speechrnn.config import read_preset
-from speechrnn.datasets.batches import Example, prefetch, training_batches
+from speechrnn.datasets.augment_mixup import Mixup
+from speechrnn.datasets.batches import prefetch, training_batches
+from speechrnn.datasets.examples import HeldExample
 from speechrnn.datasets.manifest import Utterance, read_data, split_by_speaker
 from speechrnn.errors import ConfigError, DataError
 from speechrnn.labels import Labels
 from speechrnn.model import build_model
 from speechrnn.optimizer import WeightAverage, make_optimizer
 from speechrnn.recipe import Recipe, TrainConfig
-from speechrnn.train import TrainResult, feature_statistics, train_model
+from speechrnn.train import TrainResult, train_model
+from speechrnn.validation import feature_statistics
 
 TINY = {
     "features": {"sample_rate_hz": 8000, "fft_length": 256, "num_mels": 16, "high_hz": 3800.0,
@@ -35,7 +41,8 @@ def recipe(**train: Any) -> Recipe:
     return Recipe.from_mapping({**TINY, "train": {**TINY["train"], **train}})
 
 
-LEARNING = recipe(epochs=20, learning_rate=0.02, seed=3)
+LEARNING_SETTINGS = {"epochs": 20, "learning_rate": 0.02, "seed": 3}
+LEARNING = recipe(**LEARNING_SETTINGS)
 
 
 def fit(data: Path, out: Path, chosen: Recipe) -> TrainResult:
@@ -43,8 +50,14 @@ def fit(data: Path, out: Path, chosen: Recipe) -> TrainResult:
     return train_model(chosen, train_rows, val_rows, out, data_name="tones", val_name="others")
 
 
-def example(num_samples: int = 400, target: int = 1) -> Example:
-    return Example(Utterance(Path("x.wav"), "a"), np.ones(num_samples, np.float32), [target])
+def weights(result: TrainResult) -> dict[str, str]:
+    """Hashes of what the network knows."""
+    files = read_bundle(result.bundle).files
+    return {name: files[name] for name in ("weights.npz", "selftest.npz")}
+
+
+def example(num_samples: int = 400, target: int = 1) -> HeldExample:
+    return HeldExample(Utterance(Path("x.wav"), "a"), np.ones(num_samples, np.float32), [target])
 
 
 @pytest.fixture(scope="module")
@@ -176,7 +189,7 @@ def test_stored_statistics_are_those_of_true_frames():
     model = build_model(chosen.model, Labels(("a", "b")))
     rng = np.random.default_rng(0)
     clips = [rng.standard_normal(n).astype(np.float32) * 0.1 for n in (900, 4000, 2500)]
-    examples = [Example(Utterance(Path("x"), "a"), clip, [1]) for clip in clips]
+    examples = [HeldExample(Utterance(Path("x"), "a"), clip, [1]) for clip in clips]
     mean, std = feature_statistics(model, examples)
     alone = [ops.convert_to_numpy(model.front_end.unnormalised(c[None]))[0] for c in clips]
     frames = np.concatenate(alone).astype(np.float64)
@@ -186,7 +199,8 @@ def test_stored_statistics_are_those_of_true_frames():
 
 def test_an_epoch_holds_every_example_once_but_for_the_rest():
     examples = [example(100 + i, i) for i in range(23)]
-    batches = list(training_batches(examples, 5, 8000, np.random.default_rng(0)))
+    order = np.random.default_rng(0).permutation(23)
+    batches = list(training_batches(examples, order, 5, 8000, (0,)))
     seen = [int(t) for batch in batches for t in batch.y["targets"][:, 0]]
     assert len(batches) == 4
     assert len(seen) == len(set(seen)) == 20
@@ -194,7 +208,7 @@ def test_an_epoch_holds_every_example_once_but_for_the_rest():
 
 def test_padding_is_zero_and_lengths_are_true():
     examples = [example(100), example(300)]
-    (batch,) = training_batches(examples, 2, 8000, np.random.default_rng(0))
+    (batch,) = training_batches(examples, np.arange(2), 2, 8000, (0,))
     for row, length in zip(batch.x["waveform"], batch.x["num_samples"], strict=True):
         assert (row[:length] == 1).all()
         assert (row[length:] == 0).all()
@@ -215,7 +229,11 @@ def test_prefetch_keeps_order_and_passes_errors_on():
     ("sections", "named"),
     [
         ({"trian": {}}, "unknown section"),
-        ({"train": {"epochs": 0}}, "at least 1"),
+        ({"train": {"steps": 0}}, "at least 1"),
+        ({"train": {"epochs": -1}}, "0 or more"),
+        ({"train": {"keep": "first"}}, "'best'"),
+        ({"train": {"class_balance": 2}}, "0 to 1"),
+        ({"augment": {"mixup": {"alpha": 0}}}, "more than 0"),
         ({"train": {"epoch": 3}}, "epochs"),
         ({"train": {"learning_rate": -1.0}}, "more than 0"),
         ({"augment": {"echo": {}}}, "expected one of"),
@@ -241,3 +259,89 @@ def test_the_seed_decides_the_mel_augmentation_too():
         for seed in (1, 1, 2)
     ]
     assert states[0] == states[1] != states[2]
+
+
+def test_steps_make_as_many_epochs_as_they_fill(tiny_data: Path, tmp_path: Path):
+    result = fit(tiny_data, tmp_path / "b", recipe(epochs=0, steps=9))
+    steps_an_epoch = read_bundle(result.bundle).training["utterances"] // 6
+    assert result.epochs_done == round(9 / steps_an_epoch)
+
+
+def test_validations_are_spread_and_the_last_epoch_has_one(tiny_data: Path, tmp_path: Path):
+    result = fit(tiny_data, tmp_path / "b", recipe(epochs=7, validations=3))
+    log = read_log(result.bundle)
+    assert [entry["epoch"] for entry in log] == [1, 2, 3, 4, 5, 6, 7]
+    assert [entry["epoch"] for entry in log if "val_accuracy" in entry] == [1, 3, 5, 7]
+
+
+def test_patience_stops_a_training_that_no_longer_improves(tiny_data: Path, tmp_path: Path):
+    stuck = recipe(epochs=30, learning_rate=1e-12, warmup_fraction=0.0, patience=2)
+    result = fit(tiny_data, tmp_path / "b", stuck)
+    assert result.epochs_done < 10
+    assert result.epochs_done == result.best_epoch + 2
+    assert read_bundle(result.bundle).training["finished"] is True
+
+
+def test_the_last_weights_are_kept_where_asked_for(tiny_data: Path, tmp_path: Path):
+    result = fit(tiny_data, tmp_path / "b", recipe(epochs=5, keep="last"))
+    assert result.best_epoch == 5
+    assert result.val_accuracy == read_log(result.bundle)[-1]["val_accuracy"]
+
+
+def test_what_is_learnt_does_not_depend_on_the_memory(
+    trained: TrainResult, tiny_data: Path, tmp_path: Path
+):
+    from_disk = fit(tiny_data, tmp_path / "b", recipe(**{**LEARNING_SETTINGS, "memory_mb": 0.01}))
+    assert weights(from_disk) == weights(trained)
+
+
+def test_a_recording_that_changes_while_it_is_streamed_is_named(
+    tiny_data: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+):
+    data = tmp_path / "data"
+    shutil.copytree(tiny_data, data)
+    built = train._Session.build
+
+    def build(self: Any) -> None:
+        built(self)
+        for file in sorted(data.rglob("*.wav")):
+            samples, rate = soundfile.read(file)
+            soundfile.write(file, samples[:-7], rate)
+
+    monkeypatch.setattr(train._Session, "build", build)
+    with pytest.raises(DataError, match="leave recordings alone"):
+        fit(data, tmp_path / "b", recipe(memory_mb=0.0))
+
+
+def test_made_silence_becomes_a_label(tiny_data: Path, tmp_path: Path):
+    result = fit(tiny_data, tmp_path / "b", recipe(epochs=1, silence_fraction=0.2))
+    assert "_silence_" in read_bundle(result.bundle).labels.symbols
+
+
+def test_mixed_rows_lose_as_their_shares_say():
+    model = build_model(recipe().model, Labels(("a", "b", "c")))
+    rng = np.random.default_rng(0)
+    waveform = rng.standard_normal((4, 2000)).astype(np.float32)
+    num_samples = np.array([2000, 1500, 1000, 700], np.int32)
+    targets = np.array([[1], [2], [3], [1]], np.int32)
+    y = {"targets": targets, "num_targets": np.ones(4, np.int32)}
+    x = {"waveform": waveform, "num_samples": num_samples}
+    logits = rng.standard_normal((4, 3)).astype(np.float32)
+
+    def loss(shares: list[float], wanted: np.ndarray) -> float:
+        shared = {**x, "share": np.array(shares, np.float32)}
+        return float(model.compute_loss(shared, {**y, "targets": wanted}, logits))
+
+    own, other = loss([1] * 4, targets), loss([1] * 4, np.roll(targets, 1, axis=0))
+    assert loss([0] * 4, targets) == pytest.approx(other, rel=1e-6)
+    assert loss([0.75] * 4, targets) == pytest.approx(0.75 * own + 0.25 * other, rel=1e-6)
+    whole = ops.convert_to_numpy(model({**x, "share": np.ones(4, np.float32)}))
+    np.testing.assert_allclose(whole[0], ops.convert_to_numpy(model(x))[0], atol=1e-5)
+
+
+def test_shares_are_the_larger_half_of_a_beta_distribution():
+    shares = Mixup(probability=0.5, alpha=1.0).shares(20_000, np.random.default_rng(0))
+    assert shares.dtype == np.float32
+    assert shares.min() >= 0.5
+    assert np.mean(shares == 1) == pytest.approx(0.5, abs=0.02)
+    assert shares[shares < 1].mean() == pytest.approx(0.75, abs=0.01)  # uniform between 0.5 and 1

@@ -1,33 +1,47 @@
 """Changes of training waveforms that leave the words as they are, drawn anew for each use.
 
-An augmentation is one frozen dataclass, registered in :data:`AUGMENTATIONS`; a preset lists those
-it uses as sections ``[augment.NAME]``, and they act in that order. Only training calls them.
+A preset lists those it uses as sections ``[augment.NAME]``, and they act in that order, on whole
+batches; only training calls them. Here are those of time and level. Tempo or pitch alone would
+take a phase vocoder, many times as dear as the rest together: ``speed`` moves both, and
+``vocal_tract`` moves the formants alone.
 """
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
-from typing import Any, Protocol, runtime_checkable
+from typing import Any
 
 import numpy as np
 
-from speechrnn.config import Registry
+from speechrnn.datasets import augment_filter as augment_filter  # registers its augmentations
+from speechrnn.datasets import augment_noise as augment_noise
+from speechrnn.datasets.waveforms import (
+    AUGMENTATIONS,
+    WaveformAugmentation,
+    Waveforms,
+    between,
+    check_probability,
+    check_range,
+    decibels,
+    draw,
+    padded_length,
+)
 from speechrnn.errors import ConfigError
 
-AUGMENTATIONS = Registry("augment")
-# The lowest frequency of made noise: the lower edge of hearing, and of the default front end.
-LOWEST_NOISE_HZ = 20.0
+__all__ = [
+    "AUGMENTATIONS",
+    "Clipping",
+    "Gain",
+    "Speed",
+    "TimeShift",
+    "WaveformAugmentation",
+    "augmentations_from_mapping",
+    "prepare_augmentations",
+]
 
-
-@runtime_checkable
-class WaveformAugmentation(Protocol):
-    """What a registered augmentation of waveforms offers."""
-
-    def apply(
-        self, waveform: np.ndarray, sample_rate_hz: int, rng: np.random.Generator
-    ) -> np.ndarray:
-        """A changed copy, float32 ``[samples]``; the argument is left as it was."""
+# Positions between samples are counted in whole numbers of 2 ** -32: exact, and faster than floats.
+ONE = 1 << 32
 
 
 def augmentations_from_mapping(sections: Mapping[str, Any]) -> list[Any]:
@@ -47,36 +61,52 @@ def augmentations_from_mapping(sections: Mapping[str, Any]) -> list[Any]:
     ]
 
 
-def _check_probability(value: float) -> None:
-    if not 0 <= value <= 1:
-        raise ConfigError(f"augment.probability: got {value}, expected 0 to 1")
+def prepare_augmentations(augmentations: Iterable[Any], sample_rate_hz: int) -> None:
+    """Make or read what the augmentations need, so that an error comes before the training.
+
+    Raises:
+        DataError: A folder of noise is of no use; the message names it.
+    """
+    for augmentation in augmentations:
+        if hasattr(augmentation, "prepare"):
+            augmentation.prepare(sample_rate_hz)
 
 
 @AUGMENTATIONS.register("time_shift")
 @dataclass(frozen=True)
 class TimeShift:
-    """Moves the recording by up to ``max_ms`` either way; the gap is filled with zeros."""
+    """Moves the recording by up to ``max_ms`` either way; the gap is filled with its reflection.
+
+    A recording grows into the padding of its batch, and only where there is none left its other
+    end is cut: words that fill a whole recording keep their first and last consonants.
+    """
 
     probability: float = 1.0
     max_ms: float = 100.0
 
     def __post_init__(self) -> None:
-        _check_probability(self.probability)
+        check_probability(self.probability)
+        check_range("time_shift.max_ms", 0, 0, self.max_ms, 10_000)
 
-    def apply(
-        self, waveform: np.ndarray, sample_rate_hz: int, rng: np.random.Generator
-    ) -> np.ndarray:
-        """The moved waveform, as long as before."""
-        most = round(self.max_ms * sample_rate_hz / 1000)
-        shift = int(rng.integers(-most, most + 1))
-        if rng.random() >= self.probability or shift == 0 or abs(shift) >= len(waveform):
-            return waveform
-        moved = np.zeros_like(waveform)
-        if shift > 0:
-            moved[shift:] = waveform[:-shift]
-        else:
-            moved[:shift] = waveform[-shift:]
-        return moved
+    def apply(self, batch: Waveforms, rng: np.random.Generator) -> Waveforms:
+        """The moved rows; one shorter than its shift stays."""
+        rows, (place,) = draw(batch, rng, self.probability, 1)
+        most = self.max_ms * batch.sample_rate_hz / 1000
+        shifts = np.rint(between(-most, most, place)).astype(int)
+        num_samples = batch.num_samples.copy()
+        size = batch.waveform.shape[1]
+        for row, shift in zip(rows, shifts, strict=True):
+            before, gap = batch.row(row).copy(), abs(int(shift))
+            if not 0 < gap < len(before):
+                continue
+            new = min(size, len(before) + gap)
+            if shift > 0:
+                moved = np.concatenate([before[gap:0:-1], before])[:new]
+            else:
+                moved = np.concatenate([before, before[-2 : -2 - gap : -1]])[-new:]
+            batch.waveform[row, :new] = moved
+            num_samples[row] = new
+        return Waveforms(batch.waveform, num_samples, batch.sample_rate_hz)
 
 
 @AUGMENTATIONS.register("speed")
@@ -94,88 +124,89 @@ class Speed:
     high: float = 1.1
 
     def __post_init__(self) -> None:
-        _check_probability(self.probability)
-        if not 0.5 <= self.low <= self.high <= 2:
-            raise ConfigError(
-                f"augment.speed: got {self.low} to {self.high}, expected 0.5 <= low <= high <= 2"
-            )
+        check_probability(self.probability)
+        check_range("speed", 0.5, self.low, self.high, 2)
 
-    def apply(
-        self, waveform: np.ndarray, sample_rate_hz: int, rng: np.random.Generator
-    ) -> np.ndarray:
-        """The waveform at another speed; its length changes with it."""
-        factor = rng.uniform(self.low, self.high)
-        if rng.random() >= self.probability:
-            return waveform
-        positions = np.arange(0, len(waveform) - 1, factor)
-        return np.interp(positions, np.arange(len(waveform)), waveform).astype(np.float32)
+    def apply(self, batch: Waveforms, rng: np.random.Generator) -> Waveforms:
+        """The rows at another speed; their lengths change with it."""
+        rows, (place,) = draw(batch, rng, self.probability, 1)
+        factors = between(self.low, self.high, place)
+        num_samples = batch.num_samples.copy()
+        num_samples[rows] = np.maximum(1, np.ceil((num_samples[rows] - 1) / factors))
+        size = padded_length(int(num_samples.max()), batch.sample_rate_hz)
+        changed = np.empty((len(batch), size), np.float32)
+        chosen = dict(zip(rows.tolist(), factors.tolist(), strict=True))
+        for row, num in enumerate(num_samples.tolist()):
+            before = batch.row(row)
+            changed[row, :num] = resampled(before, chosen[row], num) if row in chosen else before
+            changed[row, num:] = 0
+        return Waveforms(changed, num_samples, batch.sample_rate_hz)
+
+
+def resampled(waveform: np.ndarray, factor: float, num_samples: int) -> np.ndarray:
+    """float32 ``[num_samples]``, read at 0, factor, 2 factor, ..., linearly in between.
+
+    The last position must lie before the last sample.
+    """
+    if len(waveform) < 2:
+        return waveform
+    step = round(factor * ONE)
+    position = np.arange(0, num_samples * step, step)
+    within = (position & (ONE - 1)).astype(np.float32)
+    within *= np.float32(1 / ONE)
+    position >>= ONE.bit_length() - 1
+    left, right = waveform.take(position), waveform[1:].take(position)
+    right -= left
+    right *= within
+    right += left
+    return right
 
 
 @AUGMENTATIONS.register("gain")
 @dataclass(frozen=True)
 class Gain:
-    """Makes the recording louder or softer by a drawn number of decibels."""
+    """Makes the recording louder or softer by a drawn number of decibels.
+
+    It may overshoot 1, as a sum of voices would.
+    """
 
     probability: float = 1.0
     low_db: float = -10.0
     high_db: float = 6.0
 
     def __post_init__(self) -> None:
-        _check_probability(self.probability)
+        check_probability(self.probability)
+        check_range("gain", -120, self.low_db, self.high_db, 60)
 
-    def apply(
-        self, waveform: np.ndarray, sample_rate_hz: int, rng: np.random.Generator
-    ) -> np.ndarray:
-        """The scaled waveform; it may overshoot 1, as a sum of voices would."""
-        gain_db = rng.uniform(self.low_db, self.high_db)
-        if rng.random() >= self.probability:
-            return waveform
-        return waveform * np.float32(10 ** (gain_db / 20))
+    def apply(self, batch: Waveforms, rng: np.random.Generator) -> Waveforms:
+        """The scaled rows."""
+        rows, (place,) = draw(batch, rng, self.probability, 1)
+        factors = np.ones((len(batch), 1), np.float32)
+        factors[rows, 0] = decibels(between(self.low_db, self.high_db, place))
+        np.multiply(batch.waveform, factors, out=batch.waveform)
+        return batch
 
 
-@AUGMENTATIONS.register("coloured_noise")
+@AUGMENTATIONS.register("clipping")
 @dataclass(frozen=True)
-class ColouredNoise:
-    """Adds noise whose power falls with frequency as ``1 / f ** exponent``, at a drawn SNR.
+class Clipping:
+    """Cuts the peaks off, as an amplifier driven ``low_db`` to ``high_db`` too far would."""
 
-    The SNR is against the whole recording's mean power. Exponent 0 is white, 1 pink, 2 brown.
-    """
-
-    probability: float = 0.7
-    low_snr_db: float = 5.0
-    high_snr_db: float = 35.0
-    max_exponent: float = 2.0
+    probability: float = 0.1
+    low_db: float = 3.0
+    high_db: float = 15.0
 
     def __post_init__(self) -> None:
-        _check_probability(self.probability)
+        check_probability(self.probability)
+        check_range("clipping", 0, self.low_db, self.high_db, 60)
 
-    def apply(
-        self, waveform: np.ndarray, sample_rate_hz: int, rng: np.random.Generator
-    ) -> np.ndarray:
-        """The waveform with noise."""
-        snr_db = rng.uniform(self.low_snr_db, self.high_snr_db)
-        exponent = rng.uniform(0, self.max_exponent)
-        seed = rng.integers(2**32)
-        if rng.random() >= self.probability:
-            return waveform
-        noise_rng = np.random.default_rng(seed)
-        noise = coloured_noise(len(waveform), sample_rate_hz, exponent, noise_rng)
-        power = float(np.mean(np.square(waveform)))
-        return waveform + noise * np.float32(np.sqrt(power / 10 ** (snr_db / 10)))
-
-
-def coloured_noise(
-    num_samples: int, sample_rate_hz: int, exponent: float, rng: np.random.Generator
-) -> np.ndarray:
-    """Noise of unit power with a ``1 / f ** exponent`` spectrum, float32 ``[num_samples]``.
-
-    Nothing lies below 20 Hz: 94 % of a second of brown noise would, unheard by any front end, and
-    a stated SNR would be 12 dB kinder than it says.
-    """
-    size = 1 << max(8, (num_samples - 1).bit_length())  # a power of two: the FFT is fast
-    hz = np.fft.rfftfreq(size, 1 / sample_rate_hz)
-    with np.errstate(divide="ignore"):
-        shape = np.where(hz < LOWEST_NOISE_HZ, 0.0, hz ** (-exponent / 2))
-    spectrum = np.fft.rfft(rng.standard_normal(size, np.float32)) * shape
-    noise = np.fft.irfft(spectrum, size)[:num_samples].astype(np.float32)
-    return noise / np.float32(np.sqrt(np.mean(np.square(noise))) + 1e-12)
+    def apply(self, batch: Waveforms, rng: np.random.Generator) -> Waveforms:
+        """The rows with nothing beyond their peak less the drawn decibels."""
+        rows, (place,) = draw(batch, rng, self.probability, 1)
+        for row, factor in zip(
+            rows, decibels(-between(self.low_db, self.high_db, place)), strict=True
+        ):
+            waveform = batch.row(row)
+            limit = factor * max(waveform.max(), -waveform.min())
+            np.clip(waveform, -limit, limit, out=waveform)
+        return batch

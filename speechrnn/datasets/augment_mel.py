@@ -9,8 +9,7 @@ from typing import Any, Protocol, runtime_checkable
 import keras
 from keras import ops
 
-from speechrnn.datasets.augment import AUGMENTATIONS
-from speechrnn.errors import ConfigError
+from speechrnn.datasets.waveforms import AUGMENTATIONS, check_probability, check_range
 
 
 @runtime_checkable
@@ -29,28 +28,43 @@ class SpecAugment:
     Source: Park et al. 2019, arXiv:1904.08779, without time warping.
 
     Attributes:
+        probability: Of a clip to be changed at all.
         mel_masks: Masks over channels in each clip.
         max_mels: Widest such mask, in channels.
         time_masks: Masks over frames in each clip.
         max_ms: Longest such mask.
     """
 
+    probability: float = 1.0
     mel_masks: int = 1
     max_mels: int = 8
     time_masks: int = 1
     max_ms: float = 150.0
 
+    def __post_init__(self) -> None:
+        check_probability(self.probability)
+
     def change(self, log_mel: Any, hop_ms: float, seed: keras.random.SeedGenerator) -> Any:
         """float32 ``[batch, frames, mels]`` with parts hidden."""
         batch, num_frames, num_mels = ops.shape(log_mel)
+        # Padding and digital silence stand at the floor throughout: neither counts.
+        floor = ops.min(log_mel, axis=(1, 2))
+        heard = ops.cast(ops.max(log_mel, axis=2) > floor[:, None], "float32")
+        count = ops.sum(heard, axis=1)
+        total = ops.sum(ops.mean(log_mel, axis=2) * heard, axis=1)
+        mean = ops.where(count > 0, total / ops.maximum(count, 1.0), floor)
+        position = ops.arange(num_frames, dtype="float32")
+        end = ops.max((position + 1.0) * heard, axis=1, keepdims=True)
         hidden = ops.zeros((1, 1, 1), dtype="bool")
         for _ in range(self.mel_masks):
-            mask = _spans(batch, num_mels, self.max_mels, seed)
+            mask = _spans(batch, num_mels, num_mels, self.max_mels, seed)
             hidden = ops.logical_or(hidden, mask[:, None, :])
         for _ in range(self.time_masks):
-            mask = _spans(batch, num_frames, round(self.max_ms / hop_ms), seed)
+            mask = _spans(batch, num_frames, end, round(self.max_ms / hop_ms), seed)
             hidden = ops.logical_or(hidden, mask[:, :, None])
-        return ops.where(hidden, ops.mean(log_mel, axis=(1, 2), keepdims=True), log_mel)
+        chosen = keras.random.uniform((batch, 1, 1), seed=seed) < self.probability
+        hidden = ops.logical_and(hidden, chosen)
+        return ops.where(hidden, mean[:, None, None], log_mel)
 
 
 @AUGMENTATIONS.register("vocal_tract")
@@ -62,20 +76,20 @@ class VocalTract:
     recognition", with a warp that is linear in mel.
     """
 
+    probability: float = 1.0
     low: float = 0.9
     high: float = 1.1
 
     def __post_init__(self) -> None:
-        if not 0.5 <= self.low <= self.high <= 2:
-            raise ConfigError(
-                f"augment.vocal_tract: got {self.low} to {self.high}, "
-                "expected 0.5 <= low <= high <= 2"
-            )
+        check_probability(self.probability)
+        check_range("vocal_tract", 0.5, self.low, self.high, 2)
 
     def change(self, log_mel: Any, hop_ms: float, seed: keras.random.SeedGenerator) -> Any:
         """float32 ``[batch, frames, mels]``, each clip read at stretched channels."""
         batch, _, num_mels = ops.shape(log_mel)
         factor = keras.random.uniform((batch, 1, 1), self.low, self.high, seed=seed)
+        chosen = keras.random.uniform((batch, 1, 1), seed=seed) < self.probability
+        factor = ops.where(chosen, factor, 1.0)
         channels = ops.arange(num_mels, dtype="float32")
         wanted = ops.minimum(channels[None, None, :] * factor, num_mels - 1.0)
         # Hat functions: each new channel is a linear mix of its two nearest old ones.
@@ -101,10 +115,10 @@ def change_log_mel(
     return change
 
 
-def _spans(batch: Any, size: Any, longest: int, seed: keras.random.SeedGenerator) -> Any:
-    """bool ``[batch, size]``: one span of drawn length and place in each row."""
+def _spans(batch: Any, size: Any, end: Any, longest: int, seed: keras.random.SeedGenerator) -> Any:
+    """bool ``[batch, size]``: one span of drawn length and place in each row, before ``end``."""
     draw = keras.random.uniform((2, batch, 1), seed=seed)
     length = draw[0] * (longest + 1)
-    start = draw[1] * (ops.cast(size, "float32") - length)
+    start = draw[1] * ops.maximum(ops.cast(end, "float32") - length, 0.0)
     position = ops.arange(size, dtype="float32")[None, :]
     return ops.logical_and(position >= start, position < start + length)

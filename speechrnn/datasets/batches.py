@@ -1,4 +1,4 @@
-"""Rows -> examples in memory -> padded batches with true lengths."""
+"""Examples -> augmented, padded batches with true lengths."""
 
 from __future__ import annotations
 
@@ -10,27 +10,14 @@ from typing import Any, TypeVar
 
 import numpy as np
 
-from speechrnn.datasets.augment import WaveformAugmentation
-from speechrnn.datasets.manifest import Utterance
-from speechrnn.errors import LabelError
-from speechrnn.heads import Head
-from speechrnn.labels import Labels
+from speechrnn.datasets.augment_mixup import Mixup
+from speechrnn.datasets.examples import Example
+from speechrnn.datasets.waveforms import WaveformAugmentation, Waveforms
 
-# Batches are padded to a multiple of this, so that few different shapes are compiled.
-PADDING_S = 0.25
 # Batches made ahead of the training step, in a thread of their own.
 PREFETCHED_BATCHES = 4
 
 T = TypeVar("T")
-
-
-@dataclass(frozen=True)
-class Example:
-    """A recording ready for training: float32 ``[num_samples]`` and its target ids."""
-
-    row: Utterance
-    waveform: np.ndarray
-    targets: list[int]
 
 
 @dataclass(frozen=True)
@@ -46,55 +33,52 @@ class Batch:
     y: dict[str, np.ndarray]
 
 
-def make_examples(
-    loaded: Sequence[tuple[Utterance, np.ndarray]], labels: Labels, head: Head
-) -> list[Example]:
-    """Rows with waveforms -> rows with target ids.
-
-    Raises:
-        LabelError: A row's text is no label; the message names the recording.
-    """
-    return [Example(row, waveform, row_targets(row, labels, head)) for row, waveform in loaded]
-
-
-def row_targets(row: Utterance, labels: Labels, head: Head) -> list[int]:
-    """The ids that a row is trained towards.
-
-    Raises:
-        LabelError: Its text is no label; the message names the recording.
-    """
-    try:
-        return head.targets(row.text, labels)
-    except LabelError as error:
-        raise LabelError(f"{row.path}: {error}") from error
-
-
 def training_batches(
     examples: Sequence[Example],
+    order: np.ndarray,
     batch_size: int,
     sample_rate_hz: int,
-    rng: np.random.Generator,
+    seed: Sequence[int],
     augmentations: Sequence[WaveformAugmentation] = (),
+    mixup: Mixup | None = None,
+    first: int = 0,
 ) -> Iterator[Batch]:
-    """One epoch in an order drawn from ``rng``; examples that fill no whole batch sit it out."""
-    size = min(batch_size, len(examples))
-    order = rng.permutation(len(examples))
-    for start in range(0, len(order) - size + 1, size):
-        chosen = [examples[i] for i in order[start : start + size]]
-        waveforms = [example.waveform for example in chosen]
+    """One epoch: the examples in an order; those that fill no whole batch sit it out.
+
+    Every batch is drawn from a seed of its own, so that a training can go on at any of them.
+
+    Args:
+        examples: What there is.
+        order: Indices into it.
+        batch_size: Examples in a batch; fewer where there are not as many.
+        sample_rate_hz: Of the waveforms.
+        seed: Decides every augmentation, together with the number of the batch.
+        augmentations: Applied to the waveforms, in their order.
+        mixup: How recordings are mixed with one another.
+        first: Number of the first batch wanted.
+    """
+    size = min(batch_size, len(order))
+    for number in range(first, len(order) // size):
+        rng = np.random.default_rng([*seed, number])
+        chosen = [examples[i] for i in order[number * size : (number + 1) * size]]
+        waveforms = Waveforms.stack([example.waveform for example in chosen], sample_rate_hz)
         for augmentation in augmentations:
-            waveforms = [augmentation.apply(w, sample_rate_hz, rng) for w in waveforms]
-        yield _pad(waveforms, [example.targets for example in chosen], sample_rate_hz)
+            waveforms = augmentation.apply(waveforms, rng)
+        batch = _batch(waveforms.trimmed(), [example.targets for example in chosen])
+        if mixup:
+            batch.x["share"] = mixup.shares(size, rng)
+        yield batch
 
 
 def evaluation_batches(
     examples: Sequence[Example], batch_size: int, sample_rate_hz: int
 ) -> Iterator[Batch]:
     """Every example once, short ones first, so that batches hold little padding."""
-    ordered = sorted(examples, key=lambda example: len(example.waveform))
+    ordered = sorted(examples, key=lambda example: example.num_samples)
     for start in range(0, len(ordered), batch_size):
         chosen = ordered[start : start + batch_size]
-        yield _pad([e.waveform for e in chosen], [e.targets for e in chosen], sample_rate_hz)
+        waveforms = Waveforms.stack([example.waveform for example in chosen], sample_rate_hz)
+        yield _batch(waveforms, [example.targets for example in chosen])
 
 
 def prefetch(items: Iterator[T]) -> Iterator[T]:
@@ -133,23 +117,11 @@ def num_training_batches(num_examples: int, batch_size: int) -> int:
     return num_examples // min(batch_size, num_examples)
 
 
-def _pad(waveforms: list[np.ndarray], targets: list[list[int]], sample_rate_hz: int) -> Batch:
-    step = max(1, round(PADDING_S * sample_rate_hz))
-    longest = max(len(waveform) for waveform in waveforms)
+def _batch(waveforms: Waveforms, targets: Sequence[Sequence[int]]) -> Batch:
+    ids = np.zeros((len(targets), max(1, max(map(len, targets)))), np.int32)
+    for row, row_ids in zip(ids, targets, strict=True):
+        row[: len(row_ids)] = row_ids
     return Batch(
-        x={
-            "waveform": _stack(waveforms, -(-longest // step) * step, np.float32),
-            "num_samples": np.array([len(waveform) for waveform in waveforms], np.int32),
-        },
-        y={
-            "targets": _stack(targets, max(1, max(map(len, targets))), np.int32),
-            "num_targets": np.array([len(ids) for ids in targets], np.int32),
-        },
+        x={"waveform": waveforms.waveform, "num_samples": waveforms.num_samples},
+        y={"targets": ids, "num_targets": np.array([len(row) for row in targets], np.int32)},
     )
-
-
-def _stack(rows: Sequence[Sequence | np.ndarray], size: int, dtype: type) -> np.ndarray:
-    stacked: np.ndarray = np.zeros((len(rows), size), dtype)
-    for target, row in zip(stacked, rows, strict=True):
-        target[: len(row)] = row
-    return stacked

@@ -17,7 +17,7 @@ import json
 import math
 import re
 from collections.abc import Callable, Iterable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, Literal, NamedTuple
 
@@ -28,6 +28,8 @@ from speechrnn.labels import normalise_text
 Split = Literal["train", "val", "test", "all"]
 
 BACKGROUND_NOISE = "_background_noise_"
+# Labels of recordings without a command: no word at all, and any other word.
+SILENCE, UNKNOWN = "_silence_", "_unknown_"
 # Speech Commands names its clips <speaker>_nohash_<take>.wav.
 NOHASH = re.compile(r"^(?P<speaker>.+)_nohash_\d+$")
 SPLIT_MANIFESTS: dict[Split, str] = {split: f"{split}.jsonl" for split in ("train", "val", "test")}
@@ -135,6 +137,24 @@ def split_by_speaker(
         chosen.remove(speakers[-1])
     train = [row for row in rows if row.speaker not in chosen]
     return train, [row for row in rows if row.speaker in chosen]
+
+
+def keep_words(rows: Sequence[Utterance], words: Sequence[str]) -> list[Utterance]:
+    """Rows whose texts are not among ``words`` become ``_unknown_``; ``_silence_`` stays.
+
+    Raises:
+        DataError: A word that no row says.
+    """
+    wanted = [normalise_text(word) for word in words]
+    texts = {row.text for row in rows}
+    missing = sorted(set(wanted) - texts)
+    if missing:
+        raise DataError(
+            f"--words: no recording says {missing[0]!r}; "
+            f"expected some of {', '.join(sorted(texts))}"
+        )
+    kept = {*wanted, SILENCE}
+    return [row if row.text in kept else replace(row, text=UNKNOWN) for row in rows]
 
 
 def check_disjoint(train: Iterable[Utterance], val: Iterable[Utterance]) -> None:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 
 import numpy as np
 
@@ -20,26 +20,49 @@ def load_waveforms(
     skip_broken: bool = False,
     purpose: str = "reading",
 ) -> tuple[list[tuple[Utterance, np.ndarray]], list[AudioError]]:
-    """Read every recording once, at the model's rate.
+    """Read every recording once, at the model's rate, and hold it in memory.
 
     Returns:
         The readable rows with their waveforms, and the errors of the others.
 
     Raises:
-        DataError: Any recording is broken and ``skip_broken`` is off, or all are broken.
+        DataError: As :func:`read_each`.
     """
-    good, broken = [], []
+    broken: list[AudioError] = []
+    good = list(
+        read_each(
+            rows, sample_rate_hz, min_samples, broken, skip_broken=skip_broken, purpose=purpose
+        )
+    )
+    return good, broken
+
+
+def read_each(
+    rows: Sequence[Utterance],
+    sample_rate_hz: int,
+    min_samples: int,
+    broken: list[AudioError],
+    *,
+    skip_broken: bool = False,
+    purpose: str = "reading",
+) -> Iterator[tuple[Utterance, np.ndarray]]:
+    """Read every recording once, at the model's rate; those that cannot be go into ``broken``.
+
+    Raises:
+        DataError: At the end, if any recording is broken and ``skip_broken`` is off, or all are.
+    """
     for row in progress(rows, purpose, unit="clip"):
         try:
             waveform = as_command(row.path, sample_rate_hz, min_samples=min_samples)
-            good.append((row, waveform))
         except AudioError as error:
             broken.append(error)
-    if broken and not (skip_broken and good):
+            continue
+        yield row, waveform
+    all_broken = len(broken) == len(rows)
+    if broken and (all_broken or not skip_broken):
         first = "; ".join(str(error) for error in broken[:3])
         more = f"; and {len(broken) - 3} more" if len(broken) > 3 else ""
-        remedy = "repair or remove them, or pass --skip-broken" if good else "give other data"
+        remedy = "give other data" if all_broken else "repair or remove them, or pass --skip-broken"
         raise DataError(
             f"{len(broken)} of {len(rows)} recordings are broken ({first}{more}); {remedy}"
         )
-    return good, broken

@@ -27,7 +27,7 @@ import soundfile
 
 from speechrnn.config import to_mapping
 from speechrnn.datasets import espeak
-from speechrnn.datasets.augment import coloured_noise
+from speechrnn.datasets.augment_noise import coloured_noise
 from speechrnn.errors import ConfigError, DataError, OutputError
 from speechrnn.labels import normalise_text
 

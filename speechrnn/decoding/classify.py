@@ -1,4 +1,4 @@
-"""Class probabilities -> the one label for the recording."""
+"""Class probabilities -> the one label for the recording, or none."""
 
 from __future__ import annotations
 
@@ -9,13 +9,17 @@ from speechrnn.errors import ModelError
 from speechrnn.labels import Labels
 
 
-def classify(probabilities: np.ndarray, labels: Labels, duration_s: float) -> Transcript:
+def classify(
+    probabilities: np.ndarray, labels: Labels, duration_s: float, *, threshold: float = 0.0
+) -> Transcript:
     """The most probable label, as one word that spans the recording.
 
     Args:
         probabilities: float32 ``[labels]``; column ``k`` is the label with id ``k + 1``.
         labels: The model's labels.
         duration_s: Length of the recording.
+        threshold: With less confidence than this the recording is rejected: its text is "", it
+            has no words, and the confidence is that of the label it did not get.
 
     Raises:
         ModelError: The sizes differ, or the model answered something that is not finite.
@@ -29,5 +33,7 @@ def classify(probabilities: np.ndarray, labels: Labels, duration_s: float) -> Tr
     confidence = float(probabilities[best])
     if not np.isfinite(confidence):
         raise ModelError("the model answered NaN; its file is damaged")
+    if confidence < threshold:
+        return Transcript("", confidence, duration_s, ())
     text = labels.text_of(best + 1)
     return Transcript(text, confidence, duration_s, (Word(text, 0.0, duration_s, confidence),))

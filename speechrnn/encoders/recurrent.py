@@ -1,4 +1,4 @@
-"""Recurrent encoders: an optional strided convolution, then stacked (bidirectional) layers."""
+"""Recurrent encoders: optional strided convolutions, then stacked (bidirectional) layers."""
 
 from __future__ import annotations
 
@@ -6,10 +6,26 @@ from dataclasses import dataclass
 from typing import Any
 
 import keras
-from keras import layers, ops
+from keras import layers
 
 from speechrnn.encoders import ENCODERS
+from speechrnn.encoders.convolution import (
+    SPECTRAL_KERNELS,
+    SPECTRAL_STRIDE,
+    SpectralConvolutions,
+    TimeConvolution,
+    strided,
+)
 from speechrnn.errors import ConfigError
+
+AT_LEAST_ONE = (
+    "units",
+    "num_layers",
+    "spectral_width",
+    "conv_layers",
+    "conv_kernel",
+    "conv_stride",
+)
 
 
 @ENCODERS.register("gru")
@@ -21,26 +37,35 @@ class GRU:
         units: Width of each direction of each layer.
         num_layers: Recurrent layers, one above the other.
         bidirectional: Whether each layer also reads from the end; doubles its output.
-        conv_filters: Channels of a convolution before the first layer; 0 is none.
-        conv_kernel: Frames that the convolution sees at once (odd).
-        conv_stride: Frames per step of the convolution: the subsampling of the encoder.
+        spectral_filters: Filters of the first of two 2-D convolutions over time and mel bands, the
+            second has twice as many; each halves the steps. 0 is none.
+        spectral_width: Width of what they give to the layers above.
+        conv_filters: Channels of the convolutions before the first layer; 0 is none.
+        conv_layers: Convolutions, one above the other, each with the same kernel and stride.
+        conv_kernel: Frames that a convolution sees at once (odd).
+        conv_stride: Frames per step of a convolution; over all convolutions this is the
+            subsampling of the encoder.
         dropout: Fraction of values dropped before each layer and after the last while training.
     """
 
     units: int = 64
     num_layers: int = 2
     bidirectional: bool = True
+    spectral_filters: int = 0
+    spectral_width: int = 96
     conv_filters: int = 0
+    conv_layers: int = 1
     conv_kernel: int = 5
     conv_stride: int = 1
     dropout: float = 0.0
 
     def __post_init__(self) -> None:
-        for name in ("units", "num_layers", "conv_kernel", "conv_stride"):
+        for name in AT_LEAST_ONE:
             if getattr(self, name) < 1:
                 raise ConfigError(f"encoder.{name}: got {getattr(self, name)}, expected at least 1")
-        if self.conv_filters < 0:
-            raise ConfigError(f"encoder.conv_filters: got {self.conv_filters}, expected 0 or more")
+        for name in ("conv_filters", "spectral_filters"):
+            if getattr(self, name) < 0:
+                raise ConfigError(f"encoder.{name}: got {getattr(self, name)}, expected 0 or more")
         if self.conv_filters and self.conv_kernel % 2 == 0:
             raise ConfigError(
                 f"encoder.conv_kernel: got {self.conv_kernel}, expected an odd number"
@@ -54,8 +79,12 @@ class GRU:
             raise ConfigError(f"encoder.dropout: got {self.dropout}, expected 0 <= dropout < 1")
 
     def output_frames(self, num_frames: Any) -> Any:
-        """Step j of the encoder is centred on frame ``j * conv_stride``."""
-        return (num_frames + self.conv_stride - 1) // self.conv_stride
+        """Step j of the encoder is centred on frame j times all strides."""
+        strides = [SPECTRAL_STRIDE] * len(SPECTRAL_KERNELS) if self.spectral_filters else []
+        strides += [self.conv_stride] * self.conv_layers if self.conv_filters else []
+        for stride in strides:
+            num_frames = strided(num_frames, stride)
+        return num_frames
 
     def build_layer(self) -> keras.Layer:
         """The encoder as a Keras layer."""
@@ -69,12 +98,18 @@ class RecurrentEncoder(layers.Layer):
         super().__init__(**kwargs)
         self.supports_masking = True  # Keras' implicit masks are not used: lengths are explicit
         self.config = config
-        self.convolution: Any = None
-        if config.conv_filters:
-            self.convolution = layers.Conv1D(
-                config.conv_filters, config.conv_kernel, strides=config.conv_stride, name="conv"
+        self.convolutions: list[Any] = []
+        if config.spectral_filters:
+            self.convolutions.append(
+                SpectralConvolutions(
+                    config.spectral_filters, config.spectral_width, name="spectral"
+                )
             )
-            self.norm = layers.LayerNormalization(name="conv_norm")
+        if config.conv_filters:
+            shape = (config.conv_filters, config.conv_kernel, config.conv_stride)
+            self.convolutions += [
+                TimeConvolution(*shape, name=f"conv_{i}") for i in range(config.conv_layers)
+            ]
         self.recurrent = [self._recurrent_layer(i) for i in range(config.num_layers)]
         self.dropout = layers.Dropout(config.dropout, name="dropout")
 
@@ -87,25 +122,9 @@ class RecurrentEncoder(layers.Layer):
     def call(self, frames: Any, frame_mask: Any = None, training: bool = False) -> tuple[Any, Any]:
         """Frames -> encoded frames and their mask."""
         encoded, mask = frames, frame_mask
-        if self.convolution is not None:
-            encoded, mask = self._convolve(encoded, mask)
+        for convolution in self.convolutions:
+            encoded, mask = convolution(encoded, frame_mask=mask)
         for layer in self.recurrent:
             encoded = self.dropout(encoded, training=training)
             encoded = layer(encoded, mask=mask, training=training)
         return self.dropout(encoded, training=training), mask
-
-    def _convolve(self, frames: Any, mask: Any) -> tuple[Any, Any]:
-        """Strided convolution whose padding does not depend on the length.
-
-        Keras' "same" padding shifts with the length when strides are above 1, so that a clip
-        alone and the same clip padded would see different frames; ours is fixed on the left.
-        """
-        config = self.config
-        if mask is not None:  # frames behind the end count as the zeros that an end would have
-            frames = ops.where(mask[..., None], frames, 0.0)
-            mask = mask[:, :: config.conv_stride]
-        left = config.conv_kernel // 2
-        steps = config.output_frames(ops.shape(frames)[1])
-        used = (steps - 1) * config.conv_stride + config.conv_kernel
-        frames = ops.pad(frames, ((0, 0), (left, config.conv_kernel), (0, 0)))[:, :used]
-        return ops.relu(self.norm(self.convolution(frames))), mask

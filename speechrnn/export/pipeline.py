@@ -13,10 +13,12 @@ from pathlib import Path
 import numpy as np
 
 from speechrnn.bundle import BundleInfo, read_bundle, read_selftest
-from speechrnn.config import from_mapping
+from speechrnn.config import from_mapping, to_mapping
+from speechrnn.decoding.calibration import apply_temperature
 from speechrnn.errors import ExportError, OutputError
 from speechrnn.extras import require_training
 from speechrnn.files import check_place, write_atomically
+from speechrnn.recognize import batches_by_length
 from speechrnn.runtime import Recognizer
 from speechrnn.runtime.metadata import pack
 from speechrnn.version import __version__
@@ -80,7 +82,7 @@ def export_bundle(
         candidate = Path(folder) / "candidate.tflite"
         candidate.write_bytes(content)
         recognizer = Recognizer(candidate)
-        difference = _selftest_difference(recognizer, bundle)
+        difference = _selftest_difference(recognizer, info)
         comparison = _compare(recognizer, bundle, waveforms) if waveforms else None
     write_atomically(out, content)
     return ExportResult(out, len(content), operators, difference, comparison)
@@ -166,6 +168,7 @@ def _metadata(info: BundleInfo) -> dict:
         "min_samples": features.window_length,
         **info.sections,
         "front_end": info.front_end,
+        "decision": to_mapping(info.decision),
         "num_parameters": info.num_parameters,
         "bundle_sha256": info.sha256,
         "training": info.training,
@@ -173,14 +176,15 @@ def _metadata(info: BundleInfo) -> dict:
     }
 
 
-def _selftest_difference(recognizer: Recognizer, bundle: Path) -> float:
-    waveform, expected = read_selftest(bundle)
+def _selftest_difference(recognizer: Recognizer, info: BundleInfo) -> float:
+    waveform, stored = read_selftest(info.path)
+    expected = apply_temperature(stored[0], info.decision.temperature)
     actual = recognizer.run(waveform)
-    same_shape = actual.shape == expected[0].shape
-    difference = float(np.max(np.abs(actual - expected[0]))) if same_shape else np.inf
+    same_shape = actual.shape == expected.shape
+    difference = float(np.max(np.abs(actual - expected))) if same_shape else np.inf
     if not difference <= TOLERANCE:
         raise ExportError(
-            f"{bundle}: the exported file differs from the bundle by {difference:.2g} on the "
+            f"{info.path}: the exported file differs from the bundle by {difference:.2g} on the "
             f"self-test, expected at most {TOLERANCE:g}; nothing was written"
         )
     return difference
@@ -193,15 +197,14 @@ def _compare(recognizer: Recognizer, bundle: Path, waveforms: Sequence[np.ndarra
         ExportError: A probability differs by more than the tolerance.
     """
     require_training("comparing with a bundle")
-    from speechrnn.keras_recognizer import BATCH_SIZE, KerasRecognizer
+    from speechrnn.keras_recognizer import KerasRecognizer
 
     keras_recognizer = KerasRecognizer(bundle)
-    ordered = sorted(waveforms, key=len)
     largest, disagreements = 0.0, 0
-    for start in range(0, len(ordered), BATCH_SIZE):
-        chosen = ordered[start : start + BATCH_SIZE]
-        for waveform, expected in zip(chosen, keras_recognizer.run(chosen), strict=True):
-            actual = recognizer.run(waveform)
+    for chosen in batches_by_length(waveforms):
+        answers = keras_recognizer.answer_many([waveforms[i] for i in chosen])
+        for i, expected in zip(chosen, answers, strict=True):
+            actual = recognizer.run(waveforms[i])
             largest = max(largest, float(np.max(np.abs(actual - expected))))
             disagreements += int(np.argmax(actual) != np.argmax(expected))
     if not largest <= TOLERANCE:

@@ -16,7 +16,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from speechrnn.errors import LabelError, ModelError
+from speechrnn.decoding import Decision
+from speechrnn.errors import ConfigError, LabelError, ModelError
 from speechrnn.labels import Labels
 
 FORMAT = "speechrnn-tflite"
@@ -36,12 +37,14 @@ class FileInfo:
         model: The flatbuffer, which the interpreter takes.
         labels: The ordered labels.
         metadata: The whole of ``speechrnn.json``.
+        decision: Its ``decision``: when an answer is one. Older files have none, and accept all.
     """
 
     path: Path
     model: bytes
     labels: Labels
     metadata: dict[str, Any]
+    decision: Decision
 
 
 def pack(model: bytes, metadata: dict[str, Any], labels: Labels) -> bytes:
@@ -81,19 +84,20 @@ def read_metadata(path: str | Path) -> FileInfo:
     try:
         model = content[: document["model_bytes"]]
         labels = Labels(tuple(document["labels"]))
+        decision = Decision.read(document.get("decision", {}))
         intact = (
             hashlib.sha256(model).hexdigest() == document["model_sha256"]
             and entries[LABELS_FILE] == _label_lines(labels)
             and document["features"]["sample_rate_hz"] > 0
             and document["min_samples"] > 0
         )
-    except (KeyError, TypeError, ValueError, LabelError) as error:
+    except (KeyError, TypeError, ValueError, ConfigError, LabelError) as error:
         raise ModelError(
             f"{file}: {METADATA_FILE} in it is not what an export holds ({error}); export it again"
         ) from error
     if not intact:
         raise ModelError(f"{file}: was changed after it was exported; export it again")
-    return FileInfo(file, model, labels, document)
+    return FileInfo(file, model, labels, document, decision)
 
 
 def _label_lines(labels: Labels) -> bytes:

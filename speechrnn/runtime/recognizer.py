@@ -18,7 +18,8 @@ from speechrnn.runtime.metadata import read_metadata
 class Recognizer:
     """Recognises recordings with an exported model.
 
-    Not safe for use by several threads at once: give each its own.
+    Not safe for use by several threads at once: give each its own. ``threshold``, below which a
+    recording is rejected, is the file's; it may be set to another.
 
     Args:
         path: A .tflite made by ``speechrnn export``.
@@ -40,6 +41,7 @@ class Recognizer:
         self.labels = info.labels
         self.sample_rate_hz: int = info.metadata["features"]["sample_rate_hz"]
         self.min_samples: int = info.metadata["min_samples"]
+        self.temperature, self.threshold = info.decision.temperature, info.decision.threshold
         try:
             with quiet_stderr():  # it announces its delegate
                 self._interpreter = Interpreter(model_content=info.model, num_threads=num_threads)
@@ -71,6 +73,10 @@ class Recognizer:
             ) from error
         return self._interpreter.get_tensor(self._output)[0]
 
+    def answer_many(self, waveforms: Sequence[np.ndarray]) -> np.ndarray:
+        """The model's answers, ``[batch, ...]``, to one or more float32 ``[samples]`` waveforms."""
+        return np.stack([self.run(waveform) for waveform in waveforms])
+
     def transcribe(self, recording: str | Path | np.ndarray) -> Transcript:
         """Recognise a file of any rate, or a float waveform at ``sample_rate_hz``.
 
@@ -84,6 +90,11 @@ class Recognizer:
     def transcribe_many(self, waveforms: Sequence[np.ndarray]) -> list[Transcript]:
         """Recognise checked waveforms at the model's rate, in their order."""
         return [
-            classify(self.run(waveform), self.labels, len(waveform) / self.sample_rate_hz)
+            classify(
+                self.run(waveform),
+                self.labels,
+                len(waveform) / self.sample_rate_hz,
+                threshold=self.threshold,
+            )
             for waveform in waveforms
         ]

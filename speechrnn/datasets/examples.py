@@ -1,0 +1,121 @@
+"""Rows -> what training draws from: recordings in memory, and on disk."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Protocol
+
+import numpy as np
+
+from speechrnn.audio import as_command
+from speechrnn.datasets.manifest import Utterance
+from speechrnn.datasets.reading import read_each
+from speechrnn.errors import AudioError, DataError, LabelError
+from speechrnn.heads import Head
+from speechrnn.labels import Labels
+
+
+class Example(Protocol):
+    """A recording with its target ids; ``waveform`` is float32 ``[num_samples]``."""
+
+    @property
+    def row(self) -> Utterance:
+        """Where it comes from."""
+
+    @property
+    def targets(self) -> list[int]:
+        """What a model is to answer."""
+
+    @property
+    def num_samples(self) -> int:
+        """Its length, known without reading it."""
+
+    @property
+    def waveform(self) -> np.ndarray:
+        """Its samples, read or made where they are not in memory."""
+
+
+@dataclass(frozen=True)
+class HeldExample:
+    """A recording in memory."""
+
+    row: Utterance
+    waveform: np.ndarray
+    targets: list[int]
+
+    @property
+    def num_samples(self) -> int:
+        """Its length."""
+        return len(self.waveform)
+
+
+@dataclass(frozen=True)
+class DiskExample:
+    """A recording that is read anew each time it is used."""
+
+    row: Utterance
+    num_samples: int
+    targets: list[int]
+    sample_rate_hz: int
+
+    @property
+    def waveform(self) -> np.ndarray:
+        """Its samples.
+
+        Raises:
+            DataError: The file changed since it was first read.
+        """
+        waveform = as_command(self.row.path, self.sample_rate_hz, min_samples=1)
+        if len(waveform) != self.num_samples:
+            raise DataError(
+                f"{self.row.path}: has {len(waveform)} samples, had {self.num_samples} when the "
+                "training began; leave recordings alone while a training reads them"
+            )
+        return waveform
+
+
+def load_examples(
+    rows: Sequence[Utterance],
+    labels: Labels,
+    head: Head,
+    sample_rate_hz: int,
+    min_samples: int,
+    *,
+    memory_mb: float,
+    skip_broken: bool = False,
+    purpose: str = "reading",
+) -> tuple[list[Example], list[AudioError]]:
+    """Every recording, read once: kept in memory up to a budget, then only its length.
+
+    What a training learns does not depend on the budget.
+
+    Raises:
+        DataError: Recordings are broken, and ``skip_broken`` is off or none is left.
+        LabelError: A row's text is no label.
+    """
+    examples: list[Example] = []
+    left = memory_mb * 1e6
+    errors: list[AudioError] = []
+    for row, waveform in read_each(
+        rows, sample_rate_hz, min_samples, errors, skip_broken=skip_broken, purpose=purpose
+    ):
+        targets = row_targets(row, labels, head)
+        left -= waveform.nbytes
+        if left >= 0:
+            examples.append(HeldExample(row, waveform, targets))
+        else:
+            examples.append(DiskExample(row, len(waveform), targets, sample_rate_hz))
+    return examples, errors
+
+
+def row_targets(row: Utterance, labels: Labels, head: Head) -> list[int]:
+    """The ids that a row is trained towards.
+
+    Raises:
+        LabelError: Its text is no label; the message names the recording.
+    """
+    try:
+        return head.targets(row.text, labels)
+    except LabelError as error:
+        raise LabelError(f"{row.path}: {error}") from error

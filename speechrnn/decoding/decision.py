@@ -1,0 +1,55 @@
+"""From probabilities to an answer, or to none: what a trained model is given after its training."""
+
+from __future__ import annotations
+
+import dataclasses
+import math
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from speechrnn.errors import ConfigError
+
+
+@dataclass(frozen=True)
+class Decision:
+    """How far a model's confidences are to be trusted; stored in the bundle and in the .tflite.
+
+    Attributes:
+        temperature: What the logits are divided by (Guo et al. 2017, arXiv:1706.04599); over 1
+            for a model that is too sure of itself. The served probabilities hold it already.
+        threshold: An answer of less confidence is none. 0 accepts every answer.
+        threshold_budget: False alarms an hour that the threshold was picked for.
+        threshold_hours: Hours of background that it was picked on.
+    """
+
+    temperature: float = 1.0
+    threshold: float = 0.0
+    threshold_budget: float | None = None
+    threshold_hours: float | None = None
+
+    def __post_init__(self) -> None:
+        for field in dataclasses.fields(self):
+            value = getattr(self, field.name)
+            if value is None and field.default is None:
+                continue
+            if type(value) not in (int, float) or not math.isfinite(value) or value < 0:
+                raise ConfigError(
+                    f"decision.{field.name}: got {value!r}, expected a number, 0 or more"
+                )
+        if self.temperature == 0:
+            raise ConfigError("decision.temperature: got 0, expected more than 0")
+        if self.threshold > 1:
+            raise ConfigError(f"decision.threshold: got {self.threshold}, expected 0 to 1")
+
+    @classmethod
+    def read(cls, mapping: Any) -> Decision:
+        """From what a .tflite says, whose newer keys an older reader ignores.
+
+        Raises:
+            ConfigError: No mapping, or a value of no use.
+        """
+        if not isinstance(mapping, Mapping):
+            raise ConfigError(f"decision: got {mapping!r}, expected a section of settings")
+        known = {field.name for field in dataclasses.fields(cls)}
+        return cls(**{key: value for key, value in mapping.items() if key in known})

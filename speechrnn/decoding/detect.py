@@ -1,0 +1,160 @@
+"""Commands in a long recording: probabilities of overlapping windows -> events. Numpy alone.
+
+A window slides over the recording; the model answers each. The answers are averaged over a few
+windows, and a command whose average reaches the threshold raises an event, unless one was raised
+a moment ago. Labels that start and end with ``_`` (``_silence_``, ``_unknown_``) are no commands.
+"""
+
+from __future__ import annotations
+
+from collections import deque
+from dataclasses import dataclass
+
+import numpy as np
+
+from speechrnn.errors import ConfigError
+from speechrnn.labels import Labels
+
+
+@dataclass(frozen=True)
+class DetectorConfig:
+    """How a long recording is listened to.
+
+    Attributes:
+        window_s: Length of a window: that of the recordings that the model was trained with.
+        hop_s: From one window to the next.
+        smoothing: Windows that are averaged, the newest among them.
+        refractory_s: No second event for so long after an event: a word stays in several windows.
+    """
+
+    window_s: float = 1.0
+    hop_s: float = 0.2
+    smoothing: int = 2
+    refractory_s: float = 1.0
+
+    def __post_init__(self) -> None:
+        if not 0 < self.hop_s <= self.window_s:
+            raise ConfigError(
+                f"detector.hop_s: got {self.hop_s}, expected 0 < hop_s <= window_s "
+                f"({self.window_s})"
+            )
+        if self.smoothing < 1:
+            raise ConfigError(f"detector.smoothing: got {self.smoothing}, expected at least 1")
+        if self.refractory_s < 0:
+            raise ConfigError(f"detector.refractory_s: got {self.refractory_s}, expected 0 or more")
+
+    def window_samples(self, sample_rate_hz: int) -> int:
+        """Length of a window in samples."""
+        return round(self.window_s * sample_rate_hz)
+
+    def starts(self, num_samples: int, sample_rate_hz: int) -> np.ndarray:
+        """First samples, int ``[windows]``, of the windows that fit into a recording."""
+        last = num_samples - self.window_samples(sample_rate_hz)
+        count = int(last / (self.hop_s * sample_rate_hz)) + 1 if last >= 0 else 0
+        return np.round(np.arange(count) * self.hop_s * sample_rate_hz).astype(int)
+
+
+@dataclass(frozen=True)
+class Detection:
+    """A command: its label, the middle of the window that raised it in s, and the confidence."""
+
+    label: str
+    time_s: float
+    confidence: float
+
+
+class Detector:
+    """Raises events from windows as they come.
+
+    Args:
+        labels: The model's labels.
+        threshold: The least confidence of an event, 0 to 1.
+        config: How the windows lie.
+    """
+
+    def __init__(
+        self, labels: Labels, threshold: float, config: DetectorConfig | None = None
+    ) -> None:
+        self.labels, self.threshold = labels, threshold
+        self.config = config or DetectorConfig()
+        self._recent: deque[np.ndarray] = deque(maxlen=self.config.smoothing)
+        self._windows = 0
+        self._quiet_before = 0
+
+    def push(self, probabilities: np.ndarray) -> Detection | None:
+        """The event, if any, that the next window's float ``[labels]`` raises."""
+        self._recent.append(np.asarray(probabilities, np.float64))
+        window = self._windows
+        self._windows += 1
+        mean = np.mean(self._recent, axis=0)
+        best = int(np.argmax(mean))
+        label, confidence = self.labels.text_of(best + 1), float(mean[best])
+        if window < self._quiet_before or confidence < self.threshold or not is_command(label):
+            return None
+        self._quiet_before = window + refractory_windows(self.config)
+        return Detection(label, window_time_s(window, self.config), confidence)
+
+
+def detect(
+    probabilities: np.ndarray,
+    labels: Labels,
+    threshold: float,
+    config: DetectorConfig | None = None,
+) -> list[Detection]:
+    """The events of a whole recording from float ``[windows, labels]``; those of a Detector."""
+    config = config or DetectorConfig()
+    best, confidence = candidates(probabilities, labels, config)
+    return [
+        Detection(
+            labels.text_of(int(best[i]) + 1), window_time_s(int(i), config), float(confidence[i])
+        )
+        for i in first_of_each(confidence, threshold, config)
+    ]
+
+
+def candidates(
+    probabilities: np.ndarray, labels: Labels, config: DetectorConfig
+) -> tuple[np.ndarray, np.ndarray]:
+    """For each window the best column of the average, int ``[windows]``, and its value.
+
+    The value is -1 where the best label is no command: no threshold is as low.
+    """
+    probabilities = np.asarray(probabilities, np.float64).reshape(-1, len(labels))
+    sums = np.zeros_like(probabilities)
+    for back in range(min(config.smoothing, len(sums))):
+        sums[back:] += probabilities[: len(sums) - back]
+    counts = np.minimum(np.arange(1, len(sums) + 1), config.smoothing)
+    mean = sums / counts[:, None]
+    best = mean.argmax(axis=1)
+    commands = np.array([is_command(symbol) for symbol in labels.symbols])
+    return best, np.where(commands[best], mean.max(axis=1), -1.0)
+
+
+def first_of_each(confidence: np.ndarray, threshold: float, config: DetectorConfig) -> list[int]:
+    """Windows that raise an event: over the threshold, and none within the refractory time.
+
+    Taking the first each time gives the most events that the spacing allows, so a higher threshold
+    never raises more of them.
+    """
+    over = np.flatnonzero(confidence >= threshold)
+    gap = refractory_windows(config)
+    found, place = [], 0
+    while place < len(over):
+        found.append(int(over[place]))
+        place = int(np.searchsorted(over, over[place] + gap))
+    return found
+
+
+def refractory_windows(config: DetectorConfig) -> int:
+    """The fewest windows from an event to the next."""
+    return max(1, int(np.ceil(config.refractory_s / config.hop_s - 1e-9)))
+
+
+def window_time_s(window: int, config: DetectorConfig) -> float:
+    """The middle of a window."""
+    return window * config.hop_s + config.window_s / 2
+
+
+def is_command(label: str) -> bool:
+    """Whether a label may raise an event."""
+    return not (label.startswith("_") and label.endswith("_"))

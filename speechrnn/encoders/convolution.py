@@ -1,0 +1,112 @@
+"""Convolutions before recurrent layers: fewer steps, and what neighbouring frames and bands show.
+
+Keras' "same" padding shifts with the length when strides are above 1, so that a clip alone and the
+same clip padded would see different frames; here it is fixed: step j is centred on frame
+``j * stride``. Frames behind a clip's end count as the zeros that an end would have.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import keras
+import numpy as np
+from keras import layers, ops
+
+# Of the 2-D convolutions: frames and bands seen at once, and the step in both.
+SPECTRAL_KERNELS = ((5, 5), (5, 3))
+SPECTRAL_STRIDE = 2
+
+
+def strided(num_frames: Any, stride: int) -> Any:
+    """Steps of a convolution over so many frames (int or integer tensor)."""
+    return (num_frames + stride - 1) // stride
+
+
+class TimeConvolution(layers.Layer):
+    """A convolution over time, layer normalisation, and ReLU."""
+
+    def __init__(self, filters: int, kernel: int, stride: int, **kwargs: Any) -> None:
+        super().__init__(**kwargs)
+        self.supports_masking = True  # Keras' implicit masks are not used: lengths are explicit
+        self.kernel, self.stride = kernel, stride
+        self.convolution = layers.Conv1D(filters, kernel, strides=stride, name="convolution")
+        self.norm = layers.LayerNormalization(name="norm")
+
+    def call(self, frames: Any, frame_mask: Any = None) -> tuple[Any, Any]:
+        """float32 ``[batch, frames, features]`` -> ``[batch, steps, filters]``, and the mask."""
+        frames, mask = _padded(frames, frame_mask, self.kernel, self.stride)
+        return ops.relu(self.norm(self.convolution(frames))), mask
+
+
+class SpectralConvolutions(layers.Layer):
+    """Two 2-D convolutions over time and mel bands: the same pattern at another pitch or formant.
+
+    Cepstral coefficients know no neighbourhood of frequencies, so a matrix makes bands of them
+    first: at the beginning the inverse DCT, with the finest structure, which is mostly noise,
+    turned down. Source: after Sainath and Parada 2015, "Convolutional neural networks for
+    small-footprint keyword spotting".
+    """
+
+    def __init__(self, filters: int, width: int, **kwargs: Any) -> None:
+        super().__init__(**kwargs)
+        self.supports_masking = True
+        self.convolutions = [
+            layers.Conv2D(filters * (1 + i), kernel, strides=SPECTRAL_STRIDE, name=f"conv_{i}")
+            for i, kernel in enumerate(SPECTRAL_KERNELS)
+        ]
+        self.norms = [layers.LayerNormalization(name=f"norm_{i}") for i in range(2)]
+        self.bands: Any = None
+        self.merge = layers.Dense(width, name="merge")
+        self.merge_norm = layers.LayerNormalization(name="merge_norm")
+
+    def build(self, frames_shape: tuple[int | None, ...]) -> None:
+        """Make the matrix from coefficients to as many bands."""
+        size = frames_shape[-1]
+        self.bands = layers.Dense(size, kernel_initializer=_inverse_dct, name="bands")
+        self.built = True
+
+    def call(self, frames: Any, frame_mask: Any = None) -> tuple[Any, Any]:
+        """float32 ``[batch, frames, coefficients]`` -> ``[batch, steps, width]``, and the mask."""
+        found, mask = self.bands(frames)[..., None], frame_mask
+        for (kernel, bands), convolution, norm in zip(
+            SPECTRAL_KERNELS, self.convolutions, self.norms, strict=True
+        ):
+            found, mask = _padded(found, mask, kernel, SPECTRAL_STRIDE)
+            found = ops.pad(found, ((0, 0), (0, 0), (bands // 2, bands // 2), (0, 0)))
+            found = _by_frame(norm, convolution(found))
+        return ops.relu(self.merge_norm(self.merge(_flat(found)))), mask
+
+
+def _by_frame(norm: keras.Layer, found: Any) -> Any:
+    """ReLU of each frame's values of all bands and filters, normalised together."""
+    shape = ops.shape(found)
+    normed = norm(_flat(found))
+    return ops.relu(ops.reshape(normed, (shape[0], shape[1], found.shape[2], found.shape[3])))
+
+
+def _flat(found: Any) -> Any:
+    """``[batch, frames, bands, filters]`` -> ``[batch, frames, bands * filters]``."""
+    shape = ops.shape(found)
+    return ops.reshape(found, (shape[0], shape[1], found.shape[2] * found.shape[3]))
+
+
+def _padded(frames: Any, mask: Any, kernel: int, stride: int) -> tuple[Any, Any]:
+    """Frames with zeros before, behind, and where the mask says so; and the mask of the steps."""
+    if mask is not None:
+        inside = ops.reshape(mask, (*ops.shape(mask), *[1] * (len(frames.shape) - 2)))
+        frames = ops.where(inside, frames, 0.0)
+        mask = mask[:, ::stride]
+    used = (strided(ops.shape(frames)[1], stride) - 1) * stride + kernel
+    around = [(0, 0), (kernel // 2, kernel), *[(0, 0)] * (len(frames.shape) - 2)]
+    return ops.pad(frames, around)[:, :used], mask
+
+
+def _inverse_dct(shape: tuple[int, ...], dtype: Any = None) -> Any:
+    """From orthonormal DCT-II coefficients of unit variance to bands."""
+    size = shape[0]
+    coefficient, band = np.arange(size)[:, None], np.arange(shape[1])[None, :]
+    matrix = np.cos(np.pi * coefficient * (band + 0.5) / size) * np.sqrt(2 / size)
+    matrix[0] /= np.sqrt(2)
+    matrix *= 2 / np.sqrt(1 + coefficient / 2)
+    return ops.convert_to_tensor(matrix.astype(np.float32), dtype=dtype)

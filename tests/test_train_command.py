@@ -1,0 +1,197 @@
+"""``speechrnn train``: its options, one line for each wrong call, and what it leaves behind."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+import pytest
+import soundfile
+
+from speechrnn.bundle import read_bundle, read_log
+from speechrnn.checkpoint import checkpoint_path
+from speechrnn.config import preset_names, read_preset
+from speechrnn.datasets.manifest import read_data
+from speechrnn.labels import Labels
+from speechrnn.model import build_model
+from speechrnn.recipe import Recipe
+
+FEW = ("--set", "train.epochs=2")
+
+
+@pytest.fixture
+def train(run_cli: Callable, tiny_data: Path, tiny_recipe: Path, tmp_path: Path) -> Callable:
+    """Run the command on the tiny data, towards ``tmp_path / "b"``."""
+
+    def run(*options: object, data: Path = tiny_data):
+        fixed = ("--data", data, "--config", tiny_recipe, "--out", tmp_path / "b", *FEW)
+        return run_cli("train", *fixed, *options)
+
+    return run
+
+
+@pytest.fixture
+def noise(tmp_path: Path) -> Path:
+    """A folder with a second of noise."""
+    folder = tmp_path / "noise"
+    folder.mkdir()
+    rng = np.random.default_rng(0)
+    soundfile.write(folder / "hiss.wav", 0.1 * rng.standard_normal(8000), 8000)
+    return folder
+
+
+def test_the_bundle_has_a_picture_of_the_training(train: Callable, tmp_path: Path):
+    assert train().status == 0
+    assert (tmp_path / "b" / "training.png").read_bytes().startswith(b"\x89PNG")
+    assert [entry["epoch"] for entry in read_log(tmp_path / "b")] == [1, 2]
+
+
+def test_the_bundle_has_a_temperature(train: Callable, tmp_path: Path):
+    assert train().status == 0
+    assert read_bundle(tmp_path / "b").decision.temperature not in (0, 1)
+
+
+def test_other_words_become_unknown(train: Callable, tmp_path: Path):
+    result = train("--words", "go,نعم", "--set", "train.unknown_fraction=0.2")
+    assert result.status == 0, result.err
+    assert read_bundle(tmp_path / "b").labels.symbols == ("_unknown_", "go", "نعم")
+
+
+def test_a_word_that_nobody_says_is_refused(train: Callable):
+    result = train("--words", "go,gone")
+    assert result.status == 2
+    assert "--words: no recording says 'gone'" in result.err
+
+
+def test_noise_comes_from_the_folder_given(train: Callable, noise: Path, tmp_path: Path):
+    result = train("--noise", noise, "--set", "train.silence_fraction=0.2")
+    assert result.status == 0, result.err
+    info = read_bundle(tmp_path / "b")
+    # A model is passed on, and says no more than it must.
+    assert info.training["recipe"]["augment"]["background_noise"]["folder"] == "noise"
+    assert "_silence_" in info.labels.symbols
+
+
+def _empty(folder: Path) -> None:
+    (folder / "hiss.wav").unlink()
+
+
+def _silent(folder: Path) -> None:
+    soundfile.write(folder / "hiss.wav", np.zeros(8000), 8000)
+
+
+def _text(folder: Path) -> None:
+    (folder / "hiss.wav").write_text("hiss")
+
+
+def _gone(folder: Path) -> None:
+    (folder / "hiss.wav").unlink()
+    folder.rmdir()
+
+
+@pytest.mark.parametrize("damage", [_empty, _silent, _text, _gone])
+def test_a_folder_of_no_use_is_refused_before_anything_is_read(
+    train: Callable, noise: Path, tmp_path: Path, damage: Callable
+):
+    damage(noise)
+    result = train("--noise", noise)
+    assert result.status == 2
+    assert result.err.count("\n") == 1
+    assert str(noise) in result.err
+    assert not (tmp_path / "b").exists()
+
+
+def test_tensorboard_gets_the_curves(train: Callable, tmp_path: Path):
+    import tensorflow as tf
+
+    assert train("--tensorboard", tmp_path / "curves").status == 0
+    (file,) = (tmp_path / "curves").iterdir()
+    found = {
+        (value.tag, event.step)
+        for event in tf.compat.v1.train.summary_iterator(str(file))
+        for value in event.summary.value
+    }
+    assert {("loss", 1), ("loss", 2), ("val_accuracy", 2), ("learning_rate", 1)} <= found
+
+
+def test_resume_without_a_checkpoint_is_refused(train: Callable):
+    result = train("--resume")
+    assert result.status == 2
+    assert "nothing to resume; start without --resume" in result.err
+
+
+def test_resume_of_a_finished_training_says_so(train: Callable, tmp_path: Path):
+    assert train().status == 0
+    before = read_bundle(tmp_path / "b").sha256
+    result = train("--resume")
+    assert result.status == 0
+    assert "is finished, nothing to resume" in result.out
+    assert read_bundle(tmp_path / "b").sha256 == before
+
+
+def test_resume_with_other_settings_names_them(
+    train: Callable, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+):
+    from speechrnn.optimizer import WeightAverage
+
+    calls = iter(range(100))
+
+    def stop(_: WeightAverage) -> None:
+        if next(calls) == 1:
+            raise KeyboardInterrupt
+
+    monkeypatch.setattr(WeightAverage, "update", stop)
+    assert train("--set", "train.checkpoint_s=0").status == 130
+    assert checkpoint_path(tmp_path / "b").exists()
+    result = train("--resume", "--set", "train.learning_rate=0.5")
+    assert result.status == 2
+    assert "train.learning_rate" in result.err
+    assert "now it is 0.5" in result.err
+    assert checkpoint_path(tmp_path / "b").exists()
+
+
+def test_a_full_disk_while_checkpointing_is_one_line(
+    train: Callable, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+):
+    from speechrnn import checkpoint
+    from speechrnn.errors import OutputError
+
+    def full(path: Path, _: bytes) -> None:
+        raise OutputError(f"{path}: cannot be written (No space left on device)")
+
+    monkeypatch.setattr(checkpoint, "write_atomically", full)
+    result = train("--set", "train.checkpoint_s=0")
+    assert result.status == 2
+    assert result.err.count("\n") == 1
+    assert "No space left on device" in result.err
+    assert "--resume" in result.err
+
+
+def test_a_label_with_one_recording_is_learnt(train: Callable, tiny_data: Path, tmp_path: Path):
+    rows = read_data(tiny_data)
+    go = [row for row in rows if row.text == "go"]
+    few = [row for row in rows if row.text != "go"] + go[:1]
+    manifest = tmp_path / "few.jsonl"
+    import json
+
+    manifest.write_text(
+        "\n".join(
+            json.dumps({"audio_filepath": str(row.path), "text": row.text, "speaker": row.speaker})
+            for row in few
+        ),
+        encoding="utf-8",
+    )
+    result = train(data=manifest)
+    assert result.status == 0, result.err
+    assert "go" in read_bundle(tmp_path / "b").labels.symbols
+
+
+MOST_PARAMETERS = {"commands": 500_000, "commands-tiny": 80_000}
+
+
+@pytest.mark.parametrize("name", preset_names())
+def test_a_preset_keeps_to_its_size_with_forty_labels(name: str):
+    recipe = Recipe.from_mapping(read_preset(name))
+    model = build_model(recipe.model, Labels(tuple(f"word {i:02}" for i in range(40))))
+    assert model.count_params() <= MOST_PARAMETERS[name]
