@@ -3,7 +3,7 @@ PYTHON ?= python3
 VENV ?= .venv
 RUN = $(VENV)/bin
 
-.PHONY: demo test test-heavy lint benchmarks lock sample clean
+.PHONY: demo test test-heavy lint quality benchmarks lock sample clean
 
 demo: $(VENV)/demo.installed          ## words -> train -> evaluate -> export -> transcribe
 	$(RUN)/speechrnn demo
@@ -20,8 +20,13 @@ lint: $(VENV)/dev.installed           ## ruff and mypy
 	$(RUN)/ruff format --check .
 	$(RUN)/mypy
 
-benchmarks: $(VENV)/dev.installed     ## every table under benchmarks/, and its results file
+quality: $(VENV)/dev.installed        ## the README's table of accuracies: hours; can be stopped and resumed
+	$(RUN)/python benchmarks/quality/sweep.py benchmarks/quality/final.toml --jobs 2
+
+benchmarks: $(VENV)/dev.installed     ## the other tables under benchmarks/, and their results files
 	$(RUN)/python benchmarks/front_end.py --write
+	$(RUN)/python benchmarks/augmentation.py --write
+	$(RUN)/python benchmarks/training_speed.py --write
 
 lock: $(VENV)/dev.installed           ## constraints.txt anew from pyproject.toml
 	$(RUN)/pip install uv

@@ -488,6 +488,16 @@ def test_a_mel_augmentation_leaves_digital_silence_silent(name: str):
     np.testing.assert_allclose(changed_mel(ALWAYS[name], silence), silence, rtol=1e-5)
 
 
+def test_spec_augment_hides_at_most_its_part_of_a_short_clip():
+    rng = np.random.default_rng(0)
+    log_mel = rng.standard_normal((200, 20, 8)).astype(np.float32)
+    change = SpecAugment(mel_masks=0, time_masks=1, max_ms=1000, max_fraction=0.25)
+    changed = ops.convert_to_numpy(change.change(log_mel, 10.0, keras.random.SeedGenerator(0)))
+    hidden = (changed != log_mel).all(axis=2).sum(axis=1)
+    assert hidden.max() == 6  # a quarter of 20 frames, and the one that it touches
+    assert hidden.min() <= 1
+
+
 def test_spec_augment_hides_whole_bands_and_spans_behind_the_mean():
     log_mel = some_mel(16, 60)
     change = SpecAugment(mel_masks=1, max_mels=6, time_masks=1, max_ms=100)

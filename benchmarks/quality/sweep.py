@@ -57,6 +57,7 @@ def main() -> None:
         for run in wanted
         if run["key"] not in done and (not options.only or run["name"] in options.only)
     ]
+    chosen.sort(key=lambda run: run["seed"])  # something of everything first
     lock = threading.Lock()
 
     def train(run: Row) -> None:
@@ -125,8 +126,8 @@ def train_and_measure(run: Row, data: Path, threads: int | None) -> Row:
     """Train in a process of its own; nothing is chosen on the validation recordings.
 
     Accuracy is that of the last epoch; best is what choosing the epoch on the validation
-    recordings would have shown. The calibration error is of halves of the speakers, each with the
-    temperature of the other half.
+    recordings would have shown. Only the temperature, one number, is fitted on the recordings that
+    the calibration error is measured on.
     """
     environment = dict(os.environ)
     if threads:
@@ -154,7 +155,10 @@ def train_and_measure(run: Row, data: Path, threads: int | None) -> Row:
         "best": max(validated),
         "loss": [entry["val_loss"] for entry in log if "val_loss" in entry][-1],
         "ece": found["calibration"]["ece"],
-        "noise": {str(row["snr_db"]): row["accuracy"] for row in found["noise"]["accuracy"]},
+        "noise": {
+            "clean" if row["snr_db"] is None else f"{row['snr_db']:g}": row["accuracy"]
+            for row in found["noise"]
+        },
         "clips": found["utterances"],
         "parameters": info["num_parameters"],
         "minutes": round(minutes, 1),

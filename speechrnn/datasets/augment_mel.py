@@ -33,6 +33,7 @@ class SpecAugment:
         max_mels: Widest such mask, in channels.
         time_masks: Masks over frames in each clip.
         max_ms: Longest such mask.
+        max_fraction: Longest such mask as a part of the clip: half of a short word is no word.
     """
 
     probability: float = 1.0
@@ -40,9 +41,11 @@ class SpecAugment:
     max_mels: int = 8
     time_masks: int = 1
     max_ms: float = 150.0
+    max_fraction: float = 0.2
 
     def __post_init__(self) -> None:
         check_probability(self.probability)
+        check_range("spec_augment.max_fraction", 0, 0, self.max_fraction, 1)
 
     def change(self, log_mel: Any, hop_ms: float, seed: keras.random.SeedGenerator) -> Any:
         """float32 ``[batch, frames, mels]`` with parts hidden."""
@@ -60,7 +63,8 @@ class SpecAugment:
             mask = _spans(batch, num_mels, num_mels, self.max_mels, seed)
             hidden = ops.logical_or(hidden, mask[:, None, :])
         for _ in range(self.time_masks):
-            mask = _spans(batch, num_frames, end, round(self.max_ms / hop_ms), seed)
+            longest = ops.minimum(float(round(self.max_ms / hop_ms)), self.max_fraction * end)
+            mask = _spans(batch, num_frames, end, longest, seed)
             hidden = ops.logical_or(hidden, mask[:, :, None])
         chosen = keras.random.uniform((batch, 1, 1), seed=seed) < self.probability
         hidden = ops.logical_and(hidden, chosen)
@@ -115,7 +119,7 @@ def change_log_mel(
     return change
 
 
-def _spans(batch: Any, size: Any, end: Any, longest: int, seed: keras.random.SeedGenerator) -> Any:
+def _spans(batch: Any, size: Any, end: Any, longest: Any, seed: keras.random.SeedGenerator) -> Any:
     """bool ``[batch, size]``: one span of drawn length and place in each row, before ``end``."""
     draw = keras.random.uniform((2, batch, 1), seed=seed)
     length = draw[0] * (longest + 1)
