@@ -59,9 +59,9 @@ def save_checkpoint(path: Path, checkpoint: Checkpoint) -> None:
     try:
         write_atomically(path, content.getvalue())
     except OutputError as error:
-        raise OutputError(
-            f"{error}; what was saved before is whole: make room, and go on with --resume"
-        ) from error
+        kept = "the one before is whole: make room, and go on with --resume"
+        remedy = kept if path.exists() else "make room, and start again"
+        raise OutputError(f"{error}; {remedy}") from error
 
 
 def load_checkpoint(path: Path, identity: Mapping[str, Any]) -> Checkpoint:

@@ -165,7 +165,7 @@ def test_a_full_disk_while_checkpointing_is_one_line(
     assert result.status == 2
     assert result.err.count("\n") == 1
     assert "No space left on device" in result.err
-    assert "--resume" in result.err
+    assert "make room, and start again" in result.err
 
 
 def test_a_label_with_one_recording_is_learnt(train: Callable, tiny_data: Path, tmp_path: Path):
