@@ -27,7 +27,7 @@ WORDS = ("yes", "no", "up", "down", "left", "right", "on", "off", "stop", "go")
 # Every usable voice of espeak-ng; more voices teach more than more clips of each.
 NUM_VOICES = 84
 CLIPS_PER_VOICE = 2
-EPOCHS = 25
+SETTINGS = ("train.epochs=30", "train.batch_size=64")  # a minute or two, not the best there is
 NUM_TRANSCRIBED = 4
 STAGES = 5
 
@@ -78,7 +78,7 @@ def _train(rows: dict[str, list[Utterance]], bundle: Path, manifests: dict[str, 
     from speechrnn.recipe import Recipe
     from speechrnn.train import train_model
 
-    sections = apply_overrides(read_preset("commands"), [f"train.epochs={EPOCHS}"])
+    sections = apply_overrides(read_preset("commands"), SETTINGS)
     result = train_model(
         Recipe.from_mapping(sections),
         rows["train"],
