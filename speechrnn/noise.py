@@ -10,6 +10,7 @@ import numpy as np
 
 from speechrnn.audio import find_audio, load_waveform
 from speechrnn.datasets.manifest import is_manifest, read_data
+from speechrnn.datasets.waveforms import mean_power
 from speechrnn.errors import DataError
 from speechrnn.progress import progress
 
@@ -69,8 +70,3 @@ def add_noise(waveform: np.ndarray, noise: np.ndarray, snr_db: float) -> np.ndar
     """
     scale = np.sqrt(mean_power(waveform) / mean_power(noise) / 10 ** (snr_db / 10))
     return waveform + np.float32(scale) * noise
-
-
-def mean_power(waveform: np.ndarray) -> float:
-    """Mean of the squares."""
-    return float(np.mean(np.square(waveform, dtype=np.float64)))

@@ -45,6 +45,8 @@ from speechrnn.recipe import Recipe
 from speechrnn.tensorboard import TensorBoardLog
 from speechrnn.validation import evaluate_examples, feature_statistics
 
+# Validation recordings that the temperature is fitted on, all in memory at once.
+CALIBRATION_EXAMPLES = 4000
 # First number of a seed: what is drawn with it.
 ORDER, BATCH = 1, 2
 # Settings that change no weight.
@@ -120,6 +122,8 @@ def train_model(
     session.build()
     if resume:
         session.restore()
+    else:
+        checkpoint_path(out).unlink(missing_ok=True)  # of an earlier training
     if tensorboard:
         session.tensorboard = TensorBoardLog(tensorboard)
     return dataclasses.replace(session.run(), left_out=left_out)
@@ -318,8 +322,9 @@ class _Session:
     def _save(self, *, finished: bool) -> None:
         """Write the weights to keep as the bundle, with honest confidences."""
         with swapped_weights(self.model, self.best_weights):
-            waveforms = [example.waveform for example in self.val_examples]
-            texts = [example.row.text for example in self.val_examples]
+            chosen = self.val_examples[:: -(-len(self.val_examples) // CALIBRATION_EXAMPLES)]
+            waveforms = [example.waveform for example in chosen]
+            texts = [example.row.text for example in chosen]
             self.model.temperature = model_temperature(self.model, waveforms, texts)
             self._save_bundle(finished=finished)
 

@@ -104,6 +104,13 @@ def test_ctrl_c_and_resume_equal_uninterrupted(
     assert outcome(result.bundle) == outcome(whole)
 
 
+def test_a_new_training_forgets_the_checkpoint_of_an_old_one(tiny_data: Path, tmp_path: Path):
+    old = checkpoint_path(tmp_path / "b")
+    old.write_bytes(b"of another training")
+    fit(tiny_data, tmp_path / "b", recipe(epochs=1, checkpoint_s=1e9))
+    assert not old.exists()
+
+
 def test_kill_9_in_the_middle_loses_nothing_but_time(tiny_data: Path, tmp_path: Path):
     config = tmp_path / "recipe.toml"
     lines = []
