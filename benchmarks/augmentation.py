@@ -24,11 +24,6 @@ os.environ["KERAS_BACKEND"] = "tensorflow"
 os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
 
 import argparse
-import datetime
-import importlib.metadata
-import platform
-import subprocess
-import sys
 import time
 from collections.abc import Callable, Sequence
 from pathlib import Path
@@ -37,6 +32,7 @@ from typing import Any
 import keras
 import numpy as np
 import tensorflow as tf
+from provenance import append_table
 
 from speechrnn.datasets.augment import augmentations_from_mapping
 from speechrnn.datasets.augment_mel import MelAugmentation, change_log_mel
@@ -130,43 +126,18 @@ def table(rates: dict[str, float]) -> str:
     return "\n".join(f"| {line} |" for line in lines) + note
 
 
-def provenance(arguments: list[str]) -> str:
-    """When, where, on what, by which command."""
-    cpu = platform.processor()
-    for line in Path("/proc/cpuinfo").read_text(encoding="utf-8").splitlines():
-        if line.startswith("model name"):
-            cpu = line.partition(":")[2].strip()
-            break
-    versions = ", ".join(f"{name} {importlib.metadata.version(name)}" for name in PACKAGES)
-    commit = subprocess.run(
-        ["git", "describe", "--always", "--dirty"],
-        cwd=Path(__file__).parent,
-        capture_output=True,
-        text=True,
-        check=True,
-    ).stdout.strip()
-    return (
-        f"{datetime.date.today()}, commit {commit}: `python benchmarks/augmentation.py "
-        f"{' '.join(arguments)}`\n\n{cpu}, {os.cpu_count()} cores, one thread used, load average "
-        f"{os.getloadavg()[0]:.1f} (1.0 of it this run); Python {platform.python_version()}, "
-        f"{versions}."
-    )
-
-
-def main(arguments: list[str]) -> None:
+def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.partition("\n")[0])
     parser.add_argument("--rounds", type=int, default=15)
     parser.add_argument("--write", action="store_true", help=f"append the table to {RESULTS}")
-    options = parser.parse_args(arguments)
+    options = parser.parse_args()
     tf.config.threading.set_intra_op_parallelism_threads(1)
     tf.config.threading.set_inter_op_parallelism_threads(-1)  # the caller's own thread
     text = table(measure(contenders(), options.rounds))
     print(text)
     if options.write:
-        RESULTS.parent.mkdir(exist_ok=True)
-        with RESULTS.open("a", encoding="utf-8") as file:
-            file.write(f"\n## {provenance(arguments)}\n\n{text}\n")
+        append_table(RESULTS, text, PACKAGES)
 
 
 if __name__ == "__main__":
-    main(sys.argv[1:])
+    main()

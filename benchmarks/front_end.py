@@ -23,11 +23,6 @@ os.environ["KERAS_BACKEND"] = "tensorflow"
 os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
 
 import argparse
-import datetime
-import importlib.metadata
-import platform
-import subprocess
-import sys
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -39,6 +34,7 @@ import librosa
 import numpy as np
 import scipy.fft
 import tensorflow as tf
+from provenance import append_table
 
 from speechrnn.features import MFCC, FeatureConfig, dct_matrix, mel_filterbank, window
 
@@ -225,34 +221,11 @@ def table(found: list[Contender], rates: Rates, clips: np.ndarray) -> str:
     return "\n".join(f"| {line} |" for line in lines)
 
 
-def provenance(arguments: list[str]) -> str:
-    """When, where, on what, by which command."""
-    cpu = platform.processor()
-    for line in Path("/proc/cpuinfo").read_text(encoding="utf-8").splitlines():
-        if line.startswith("model name"):
-            cpu = line.partition(":")[2].strip()
-            break
-    versions = ", ".join(f"{name} {importlib.metadata.version(name)}" for name in PACKAGES)
-    commit = subprocess.run(
-        ["git", "describe", "--always", "--dirty"],
-        cwd=Path(__file__).parent,
-        capture_output=True,
-        text=True,
-        check=True,
-    ).stdout.strip()
-    return (
-        f"{datetime.date.today()}, commit {commit}: `python benchmarks/front_end.py "
-        f"{' '.join(arguments)}`\n\n{cpu}, {os.cpu_count()} cores, one thread used, load average "
-        f"{os.getloadavg()[0]:.1f} (1.0 of it this run); Python {platform.python_version()}, "
-        f"{versions}."
-    )
-
-
-def main(arguments: list[str]) -> None:
+def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.partition("\n")[0])
     parser.add_argument("--rounds", type=int, default=15)
     parser.add_argument("--write", action="store_true", help=f"append the table to {RESULTS}")
-    options = parser.parse_args(arguments)
+    options = parser.parse_args()
     tf.config.threading.set_intra_op_parallelism_threads(1)
     tf.config.threading.set_inter_op_parallelism_threads(-1)  # the caller's own thread
     rng = np.random.default_rng(0)
@@ -261,10 +234,8 @@ def main(arguments: list[str]) -> None:
     text = table(found, measure(found, clips, options.rounds), clips)
     print(text)
     if options.write:
-        RESULTS.parent.mkdir(exist_ok=True)
-        with RESULTS.open("a", encoding="utf-8") as file:
-            file.write(f"\n## {provenance(arguments)}\n\n{text}\n")
+        append_table(RESULTS, text, PACKAGES)
 
 
 if __name__ == "__main__":
-    main(sys.argv[1:])
+    main()

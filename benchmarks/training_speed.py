@@ -19,7 +19,6 @@ A figure is the median over the rounds, a ratio the median of the rounds' ratios
 from __future__ import annotations
 
 import argparse
-import datetime
 import importlib.util
 import json
 import os
@@ -31,7 +30,10 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
+from provenance import append_table
+
 RESULTS = Path(__file__).parent / "results" / "training_speed.md"
+PACKAGES = ("tensorflow", "keras", "numpy")
 # The second and third shape of a batch are compiled anew, some steps after the first.
 CLIPS, LABELS, WARM_UP = 1024, 40, 25
 ROUNDS, SECONDS = 3, 12.0
@@ -53,12 +55,10 @@ def main() -> None:
         turn = names[number % len(names) :] + names[: number % len(names)]
         rounds.append({name: run(name, options.preset) for name in turn})
         print(rounds[-1], file=sys.stderr)
-    table = make_table(options.preset, names, rounds)
+    table = make_table(names, rounds)
     print(table)
     if options.write:
-        RESULTS.parent.mkdir(exist_ok=True)
-        with RESULTS.open("a", encoding="utf-8") as file:
-            file.write(table + "\n")
+        append_table(RESULTS, table, [*PACKAGES, *(["torch"] if "torch" in names else [])])
 
 
 def run(contender: str, preset: str) -> float:
@@ -68,11 +68,8 @@ def run(contender: str, preset: str) -> float:
     return json.loads(done.stdout)
 
 
-def make_table(preset: str, names: Sequence[str], rounds: list[dict[str, float]]) -> str:
+def make_table(names: Sequence[str], rounds: list[dict[str, float]]) -> str:
     lines = [
-        f"## {datetime.date.today()}, {os.cpu_count()} cores, preset `{preset}`, "
-        f"{len(rounds)} rounds",
-        "",
         "| contender | clips a second | lowest to highest | recipe / it |",
         "|---|---:|---:|---:|",
     ]
@@ -108,7 +105,7 @@ def whole_recipe(preset: str) -> float:
     import numpy as np
 
     from speechrnn import train
-    from speechrnn.datasets.batches import prefetch, training_batches
+    from speechrnn.datasets.batches import prefetch
     from speechrnn.datasets.examples import HeldExample
     from speechrnn.datasets.manifest import Utterance
     from speechrnn.labels import Labels
@@ -127,20 +124,8 @@ def whole_recipe(preset: str) -> float:
     ]
     session.build()
 
-    def batches() -> Any:
-        for epoch in range(1, 10_000):
-            examples, order = session._examples_of(epoch)
-            yield from training_batches(
-                examples,
-                order,
-                recipe.train.batch_size,
-                16000,
-                (0, epoch),
-                session.waveform_augmentations,
-                session.mixup,
-            )
-
-    made = prefetch(batches())
+    shown, examples = session.shown, session.train_examples
+    made = prefetch(batch for epoch in range(1, 999) for batch in shown.batches(examples, epoch))
 
     def step() -> int:
         batch = next(made)

@@ -16,6 +16,7 @@ from typing import Any
 import numpy as np
 
 from speechrnn.audio import load_waveform
+from speechrnn.datasets.manifest import find_recordings
 from speechrnn.datasets.waveforms import mean_power
 from speechrnn.decoding.detect import (
     DetectorConfig,
@@ -25,7 +26,6 @@ from speechrnn.decoding.detect import (
     window_time_s,
 )
 from speechrnn.errors import AudioError, ConfigError, DataError, ModelError
-from speechrnn.noise import find_recordings
 from speechrnn.progress import progress
 from speechrnn.recognize import BATCH_SIZE, Model
 

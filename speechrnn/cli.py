@@ -83,28 +83,16 @@ def make_parser() -> argparse.ArgumentParser:
         metavar="DIR",
         help="write recordings before and after the recipe's augmentations, sounds and pictures",
     )
-    check_recipe = check.add_mutually_exclusive_group()
-    check_recipe.add_argument("--preset", default=DEFAULT_PRESET, help=f"default: {DEFAULT_PRESET}")
-    check_recipe.add_argument("--config", type=Path, metavar="F.toml", help="a recipe of your own")
-    check.add_argument(
-        "--set", action="append", default=[], metavar="KEY=VALUE", help="as in augment.speed.low=1"
-    )
-    check.add_argument("--noise", type=Path, metavar="DIR", help="recordings of background noise")
+    _add_recipe(check, example="augment.speed.low=1")
 
     train = _add(choices, "train", "train a model and save it as a bundle")
     train.add_argument("--data", required=True, help="a folder per label, or a .jsonl manifest")
     train.add_argument("--val", metavar="DATA", help="other speakers; default: split by speaker")
     train.add_argument("--out", type=Path, required=True, metavar="BUNDLE")
-    recipe = train.add_mutually_exclusive_group()
-    recipe.add_argument("--preset", default=DEFAULT_PRESET, help=f"default: {DEFAULT_PRESET}")
-    recipe.add_argument("--config", type=Path, metavar="F.toml", help="a recipe of your own")
-    train.add_argument(
-        "--set", action="append", default=[], metavar="KEY=VALUE", help="as in train.epochs=5"
-    )
+    _add_recipe(train, example="train.epochs=5")
     train.add_argument(
         "--words", metavar="A,B,C", help="the commands; everything else becomes _unknown_"
     )
-    train.add_argument("--noise", type=Path, metavar="DIR", help="recordings of background noise")
     train.add_argument("--tensorboard", type=Path, metavar="DIR", help="write curves for it")
     existing = train.add_mutually_exclusive_group()
     existing.add_argument("--force", action="store_true", help="replace an existing bundle")
@@ -168,6 +156,16 @@ def _add(choices: argparse._SubParsersAction, name: str, text: str) -> argparse.
 
 def _add_model(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("model", metavar="MODEL", help="a bundle or a .tflite")
+
+
+def _add_recipe(parser: argparse.ArgumentParser, *, example: str) -> None:
+    recipe = parser.add_mutually_exclusive_group()
+    recipe.add_argument("--preset", default=DEFAULT_PRESET, help=f"default: {DEFAULT_PRESET}")
+    recipe.add_argument("--config", type=Path, metavar="F.toml", help="a recipe of your own")
+    parser.add_argument(
+        "--set", action="append", default=[], metavar="KEY=VALUE", help=f"as in {example}"
+    )
+    parser.add_argument("--noise", type=Path, metavar="DIR", help="recordings of background noise")
 
 
 def _add_skip_broken(parser: argparse.ArgumentParser) -> None:

@@ -11,13 +11,14 @@ import sys
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, TextIO
+from typing import TYPE_CHECKING, TextIO
 
 from speechrnn.errors import ConfigError, OutputError
 
 if TYPE_CHECKING:
     from speechrnn.background import BackgroundTest
     from speechrnn.datasets.manifest import Split, Utterance
+    from speechrnn.recipe import Recipe
 
 OK, SOME_FAILED, WRONG_CALL, INTERRUPTED = 0, 1, 2, 130
 
@@ -77,20 +78,16 @@ def check(options: argparse.Namespace) -> int:
 
 def _augmentation_examples(options: argparse.Namespace) -> Callable[[], Path]:
     """What writes the examples; the recipe and the place are checked before anything is read."""
-    from speechrnn.config import apply_overrides, read_preset, read_toml
     from speechrnn.extras import require_training
     from speechrnn.files import check_place
 
     folder = options.listen_to_augmentation
     check_place(folder / "index.html")
-    sections = read_toml(options.config) if options.config else read_preset(options.preset)
-    sections = _with_noise(apply_overrides(sections, options.set), options)
     require_training("--listen-to-augmentation")
     from speechrnn.augmentation_examples import write_examples
     from speechrnn.datasets.manifest import read_data
-    from speechrnn.recipe import Recipe
 
-    recipe = Recipe.from_mapping(sections)
+    recipe = _recipe(options)
     return lambda: write_examples(recipe, read_data(options.data), folder)
 
 
@@ -111,14 +108,10 @@ def train(options: argparse.Namespace) -> int:
     train_rows, val_rows = _training_rows(options)
     require_training("train")
     from speechrnn.checkpoint import checkpoint_path
-    from speechrnn.config import apply_overrides, read_preset, read_toml
-    from speechrnn.recipe import Recipe
     from speechrnn.report import draw_training
     from speechrnn.train import train_model
 
-    sections = read_toml(options.config) if options.config else read_preset(options.preset)
-    sections = _with_noise(apply_overrides(sections, options.set), options)
-    recipe = Recipe.from_mapping(sections)
+    recipe = _recipe(options)
     if not val_rows:
         from speechrnn.datasets.manifest import split_by_speaker
 
@@ -182,19 +175,29 @@ def _is_finished(bundle: Path) -> bool:
     return is_bundle(bundle) and bool(read_bundle(bundle).training.get("finished"))
 
 
-def _with_noise(sections: dict[str, Any], options: argparse.Namespace) -> dict[str, Any]:
-    """The recipe's sections with the folder of noise that is given, or that the data brings."""
-    from speechrnn.datasets.manifest import BACKGROUND_NOISE
+def _recipe(options: argparse.Namespace) -> Recipe:
+    """The recipe that --preset or --config, --set and --noise ask for.
 
-    augment = dict(sections.get("augment", {}))
+    The folder of noise is the one that is given, else the recipe's, else the one that the data
+    brings, where the recipe asks for recorded noise at all.
+    """
+    from dataclasses import replace
+
+    from speechrnn.config import apply_overrides, read_preset, read_toml
+    from speechrnn.datasets.manifest import BACKGROUND_NOISE
+    from speechrnn.recipe import Recipe
+
+    sections = read_toml(options.config) if options.config else read_preset(options.preset)
+    recipe = Recipe.from_mapping(apply_overrides(sections, options.set))
+    settings = recipe.augment.get("background_noise", {})
+    folder = options.noise or settings.get("folder")
     own = Path(options.data) / BACKGROUND_NOISE
-    folder = options.noise or (own if "background_noise" in augment and own.is_dir() else None)
-    if folder and not (augment.get("background_noise", {}).get("folder") and not options.noise):
-        augment["background_noise"] = {
-            **augment.get("background_noise", {}),
-            "folder": str(folder),
-        }
-    return {**sections, "augment": augment}
+    if not folder and "background_noise" in recipe.augment and own.is_dir():
+        folder = own
+    if not folder:
+        return recipe
+    settings = {**settings, "folder": str(folder)}
+    return replace(recipe, augment={**recipe.augment, "background_noise": settings})
 
 
 def evaluate(options: argparse.Namespace) -> int:

@@ -10,6 +10,7 @@ from keras import ops
 
 from speechrnn.audio import as_command
 from speechrnn.bundle import load_bundle
+from speechrnn.datasets.waveforms import Waveforms
 from speechrnn.decoding import Transcript, classify
 from speechrnn.model import SpeechModel
 
@@ -54,8 +55,6 @@ class KerasRecognizer:
 
 def logits_of(model: SpeechModel, waveforms: Sequence[np.ndarray]) -> np.ndarray:
     """The model's logits, ``[batch, ...]``, of float32 ``[samples]`` waveforms, as one batch."""
-    num_samples = np.array([len(waveform) for waveform in waveforms], np.int32)
-    padded = np.zeros((len(waveforms), num_samples.max()), np.float32)
-    for row, waveform in zip(padded, waveforms, strict=True):
-        row[: len(waveform)] = waveform
-    return model.predict_on_batch({"waveform": padded, "num_samples": num_samples})
+    batch = Waveforms.stack(waveforms, model.config.features.sample_rate_hz)
+    inputs = {"waveform": batch.waveform, "num_samples": batch.num_samples}
+    return model.predict_on_batch(inputs)

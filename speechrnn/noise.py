@@ -2,34 +2,16 @@
 
 from __future__ import annotations
 
-import os
 from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
 
-from speechrnn.audio import find_audio, load_waveform
-from speechrnn.datasets.manifest import is_manifest, read_data
+from speechrnn.audio import load_waveform
+from speechrnn.datasets.manifest import find_recordings
 from speechrnn.datasets.waveforms import mean_power
 from speechrnn.errors import DataError
 from speechrnn.progress import progress
-
-
-def find_recordings(path: str | Path) -> list[Path]:
-    """The one file, the rows of a manifest, or every sound file below a folder.
-
-    Raises:
-        DataError: Nothing there, or a folder without recordings.
-    """
-    place = Path(path)
-    if os.path.isdir(place):
-        found = find_audio(place)
-        if not found:
-            raise DataError(f"{path}: folder without recordings, expected sound files in it")
-        return found
-    if is_manifest(place):
-        return [row.path for row in read_data(place)]
-    return [place]
 
 
 def load_noise(path: str | Path, sample_rate_hz: int) -> list[np.ndarray]:

@@ -41,6 +41,8 @@ class TrainConfig:
         steps: Batches to learn from where ``epochs`` is 0, in whole epochs: few recordings are
             seen more often than many, and a training takes as long.
         batch_size: Recordings in a step.
+        bucket_batches: Batches that are filled together, sorted by length, so that recordings of
+            like length share one and little of it is padding; 1 fills them as they come.
         learning_rate: Highest rate; it rises linearly to it and falls as a cosine to 0
             (Loshchilov and Hutter 2017, arXiv:1608.03983).
         warmup_fraction: Part of all steps in which the rate rises.
@@ -68,6 +70,7 @@ class TrainConfig:
     epochs: int = 0
     steps: int = 4000
     batch_size: int = 64
+    bucket_batches: int = 8
     learning_rate: float = 2e-3
     warmup_fraction: float = 0.05
     weight_decay: float = 1e-2
@@ -85,7 +88,7 @@ class TrainConfig:
     seed: int = 0
 
     def __post_init__(self) -> None:
-        for name in ("steps", "batch_size", "validations"):
+        for name in ("steps", "batch_size", "bucket_batches", "validations"):
             self._require(getattr(self, name) >= 1, name, "at least 1")
         self._require(self.learning_rate > 0, "learning_rate", "more than 0")
         for name in NOT_NEGATIVE:

@@ -19,18 +19,12 @@ from keras import ops
 from speechrnn.bundle import check_output, save_bundle
 from speechrnn.calibrate import model_temperature
 from speechrnn.checkpoint import Checkpoint, checkpoint_path, load_checkpoint, save_checkpoint
-from speechrnn.datasets.augment import (
-    WaveformAugmentation,
-    augmentations_from_mapping,
-    prepare_augmentations,
-)
 from speechrnn.datasets.augment_mel import change_log_mel
-from speechrnn.datasets.augment_mixup import Mixup
-from speechrnn.datasets.batches import prefetch, training_batches
+from speechrnn.datasets.batches import prefetch
 from speechrnn.datasets.examples import Example, load_examples, row_targets
-from speechrnn.datasets.manifest import SILENCE, UNKNOWN, Utterance, check_disjoint
-from speechrnn.datasets.sampling import epoch_order, silence_examples
+from speechrnn.datasets.manifest import SILENCE, Utterance, check_disjoint
 from speechrnn.decoding import Decision
+from speechrnn.epochs import Epochs
 from speechrnn.errors import AudioError, DataError
 from speechrnn.labels import Labels
 from speechrnn.model import build_model
@@ -47,8 +41,6 @@ from speechrnn.validation import evaluate_examples, feature_statistics
 
 # Validation recordings that the temperature is fitted on, all in memory at once.
 CALIBRATION_EXAMPLES = 4000
-# First number of a seed: what is drawn with it.
-ORDER, BATCH = 1, 2
 # Settings that change no weight.
 IRRELEVANT = ("checkpoint_s", "memory_mb")
 
@@ -135,13 +127,7 @@ class _Session:
     def __init__(self, recipe: Recipe, labels: Labels, out: Path) -> None:
         self.recipe, self.config, self.labels, self.out = recipe, recipe.train, labels, out
         self.rate_hz = recipe.model.features.sample_rate_hz
-        augmentations = augmentations_from_mapping(recipe.augment)
-        prepare_augmentations(augmentations, self.rate_hz)
-        self.augmentations = augmentations
-        self.waveform_augmentations = [
-            a for a in augmentations if isinstance(a, WaveformAugmentation)
-        ]
-        self.mixup = next((a for a in augmentations if isinstance(a, Mixup)), None)
+        self.shown = Epochs(recipe, labels)
         self.description: dict[str, Any] = {}
         self.tensorboard: TensorBoardLog | None = None
         # Where the training stands; all of it is in the checkpoint.
@@ -174,21 +160,21 @@ class _Session:
 
     def build(self) -> None:
         """The model with its first weights, the optimiser, and the plan."""
-        size = len(self._examples_of(epoch=1)[1])
-        self.epoch_steps = size // min(self.config.batch_size, size)
+        self.epoch_steps = self.shown.num_batches(self.train_examples)
         self.epochs = self.config.epochs or max(1, round(self.config.steps / self.epoch_steps))
         self.model = build_model(self.recipe.model, self.labels, seed=self.config.seed)
         features = self.recipe.model.features
         if features.normalisation == "training":
             statistics = feature_statistics(self.model, self.train_examples)
             self.model.front_end.set_statistics(*statistics)
-        self.model.change_log_mel = change_log_mel(self.augmentations, features.hop_ms)
+        self.model.change_log_mel = change_log_mel(self.shown.augmentations, features.hop_ms)
         optimizer = make_optimizer(self.config, self.epoch_steps * self.epochs)
         # XLA makes TensorFlow's recurrent loops slower; JAX without it would not compile at all.
         jit_compile = False if keras.backend.backend() == "tensorflow" else "auto"
         self.model.compile(optimizer=optimizer, jit_compile=jit_compile)
         optimizer.build(self.model.trainable_variables)
         self.average = WeightAverage(self.model, self.config.weight_average)
+        self.identity = self._identity()
 
     def run(self) -> TrainResult:
         started, interrupted = time.perf_counter(), False
@@ -225,41 +211,9 @@ class _Session:
         since = sum(1 for epoch in validated if epoch > self.best["epoch"]) if self.best else 0
         return bool(self.config.patience) and since >= self.config.patience
 
-    def _examples_of(self, epoch: int) -> tuple[Sequence[Example], np.ndarray]:
-        """What an epoch shows: recordings and made silence, and the order."""
-        config, head = self.config, self.recipe.model.head
-        rng = np.random.default_rng([ORDER, config.seed, epoch])
-        unknown = None
-        if config.unknown_fraction and UNKNOWN in self.labels.symbols:
-            unknown = (self.labels.id_of(UNKNOWN), config.unknown_fraction)
-        order = epoch_order(self.train_examples, rng, balance=config.class_balance, unknown=unknown)
-        if not config.silence_fraction:
-            return self.train_examples, order
-        count = round(len(order) * config.silence_fraction / (1 - config.silence_fraction))
-        lengths = [self.train_examples[i].num_samples for i in order[:count]]
-        silence = silence_examples(
-            [lengths[i % len(lengths)] for i in range(count)],
-            self.rate_hz,
-            head.targets(SILENCE, self.labels),
-            seed=(config.seed, epoch),
-            folder=self.recipe.augment.get("background_noise", {}).get("folder", ""),
-        )
-        places = np.concatenate([order, len(self.train_examples) + np.arange(count)])
-        return [*self.train_examples, *silence], rng.permutation(places)
-
     def _run_epoch(self, bar: Any) -> None:
         started = time.perf_counter()
-        examples, order = self._examples_of(self.epoch)
-        batches = training_batches(
-            examples,
-            order,
-            self.config.batch_size,
-            self.rate_hz,
-            (BATCH, self.config.seed, self.epoch),
-            self.waveform_augmentations,
-            self.mixup,
-            first=self.step,
-        )
+        batches = self.shown.batches(self.train_examples, self.epoch, first=self.step)
         for batch in prefetch(batches):
             found = self.model.train_on_batch(batch.x, batch.y, return_dict=True)
             if not math.isfinite(found["loss"]):
@@ -313,9 +267,8 @@ class _Session:
             self.log.append(
                 {**entry, "val_loss": metrics["loss"], "val_accuracy": metrics["accuracy"]}
             )
-            key = [metrics["accuracy"], -metrics["loss"]]
-            if not self.best or key > self.best["key"] or self.config.keep == "last":
-                self.best = {"epoch": entry["epoch"], "metrics": metrics, "key": key}
+            if self.config.keep == "last" or _is_better(metrics, self.best.get("metrics")):
+                self.best = {"epoch": entry["epoch"], "metrics": metrics}
                 self.best_weights = trainable_weights(self.model)
                 self._save_bundle(finished=False)
 
@@ -376,13 +329,13 @@ class _Session:
             "best": self.best,
             "average_updates": self.average.updates,
         }
-        checkpoint = Checkpoint(self._identity(), progress_made, arrays)
+        checkpoint = Checkpoint(self.identity, progress_made, arrays)
         save_checkpoint(checkpoint_path(self.out), checkpoint)
         self.saved_at = time.perf_counter()
 
     def restore(self) -> None:
         """Stand where the checkpoint stood."""
-        found = load_checkpoint(checkpoint_path(self.out), self._identity())
+        found = load_checkpoint(checkpoint_path(self.out), self.identity)
         for group, variables in (
             ("model", self.model.variables),
             ("optimizer", self.model.optimizer.variables),
@@ -408,6 +361,13 @@ def _public(recipe: dict[str, Any]) -> dict[str, Any]:
         for name, settings in recipe["augment"].items()
     }
     return {**recipe, "augment": augment}
+
+
+def _is_better(metrics: dict[str, float], best: dict[str, float] | None) -> bool:
+    """More accurate, or as accurate with less loss."""
+    if best is None:
+        return True
+    return (metrics["accuracy"], -metrics["loss"]) > (best["accuracy"], -best["loss"])
 
 
 def _no_sums() -> dict[str, float]:

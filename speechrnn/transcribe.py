@@ -8,9 +8,8 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any, Protocol, TextIO
 
-from speechrnn.audio import find_audio
-from speechrnn.datasets.manifest import is_manifest, read_data
-from speechrnn.errors import AudioError, DataError
+from speechrnn.datasets.manifest import find_recordings
+from speechrnn.errors import AudioError
 from speechrnn.recognize import Model
 
 Record = dict[str, Any]
@@ -24,19 +23,7 @@ def find_inputs(inputs: Sequence[str]) -> list[Path]:
     Raises:
         DataError: A folder without recordings, or a faulty manifest.
     """
-    found: list[Path] = []
-    for name in inputs:
-        path = Path(name)
-        if path.is_dir():
-            recordings = find_audio(path)
-            if not recordings:
-                raise DataError(f"{path}: folder without recordings, expected sound files in it")
-            found += recordings
-        elif is_manifest(path):
-            found += [row.path for row in read_data(path)]
-        else:
-            found.append(path)
-    return found
+    return [path for name in inputs for path in find_recordings(name)]
 
 
 def transcribe_files(model: Model, paths: Iterable[Path]) -> Iterator[Record]:

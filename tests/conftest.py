@@ -107,6 +107,22 @@ def spawn(*arguments: object, **options: object) -> subprocess.Popen[str]:
     )
 
 
+def stop_training(
+    patched: pytest.MonkeyPatch, *, after: int, error: type[BaseException] = KeyboardInterrupt
+) -> None:
+    """Let the next training stop within the step that follows so many whole ones."""
+    from speechrnn.optimizer import WeightAverage
+
+    update, steps = WeightAverage.update, iter(range(1000))
+
+    def update_or_stop(average: WeightAverage) -> None:
+        if next(steps) == after:
+            raise error("stopped by the test")
+        update(average)
+
+    patched.setattr(WeightAverage, "update", update_or_stop)
+
+
 @pytest.fixture
 def run_cli(capfd: pytest.CaptureFixture[str]) -> Run:
     """Run a command in this process; what C libraries print is in ``err`` and ``out`` too."""

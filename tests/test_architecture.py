@@ -62,6 +62,7 @@ LAYERS = [
     "checkpoint",
     "tensorboard",
     "validation",
+    "epochs",
     "train",
     "noise",
     "background",

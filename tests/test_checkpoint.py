@@ -12,13 +12,13 @@ from typing import Any
 
 import numpy as np
 import pytest
+from conftest import stop_training
 
 from speechrnn import checkpoint as module
 from speechrnn.bundle import read_bundle, read_log
 from speechrnn.checkpoint import Checkpoint, checkpoint_path, load_checkpoint, save_checkpoint
 from speechrnn.datasets.manifest import read_data, split_by_speaker
 from speechrnn.errors import ConfigError, ModelError, OutputError
-from speechrnn.optimizer import WeightAverage
 from speechrnn.recipe import Recipe
 from speechrnn.train import TrainResult, train_model
 
@@ -69,17 +69,9 @@ def test_a_finished_training_leaves_no_checkpoint(whole: Path):
 def test_resumed_equals_uninterrupted_bit_for_bit(
     whole: Path, tiny_data: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, step: int
 ):
-    updates = WeightAverage.update
-    calls = iter(range(100))
-
-    def stop(self: WeightAverage) -> None:
-        if next(calls) == step:
-            raise RuntimeError("power cut")
-        updates(self)
-
     with monkeypatch.context() as patched:
-        patched.setattr(WeightAverage, "update", stop)
-        with pytest.raises(RuntimeError, match="power cut"):
+        stop_training(patched, after=step, error=RuntimeError)
+        with pytest.raises(RuntimeError, match="stopped by the test"):
             fit(tiny_data, tmp_path / "b", recipe())
     result = fit(tiny_data, tmp_path / "b", recipe(), resume=True)
     assert outcome(result.bundle) == outcome(whole)
@@ -89,16 +81,8 @@ def test_resumed_equals_uninterrupted_bit_for_bit(
 def test_ctrl_c_and_resume_equal_uninterrupted(
     whole: Path, tiny_data: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ):
-    updates = WeightAverage.update
-    calls = iter(range(100))
-
-    def stop(self: WeightAverage) -> None:
-        updates(self)
-        if next(calls) == 6:
-            raise KeyboardInterrupt
-
     with monkeypatch.context() as patched:
-        patched.setattr(WeightAverage, "update", stop)
+        stop_training(patched, after=6)
         assert fit(tiny_data, tmp_path / "b", recipe()).interrupted
     result = fit(tiny_data, tmp_path / "b", recipe(), resume=True)
     assert outcome(result.bundle) == outcome(whole)

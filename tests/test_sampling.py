@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 from collections import Counter
 from pathlib import Path
 
@@ -12,7 +13,7 @@ from hypothesis import strategies as st
 
 from speechrnn.datasets.examples import HeldExample
 from speechrnn.datasets.manifest import Utterance, keep_words
-from speechrnn.datasets.sampling import SILENCE_DB, epoch_order, silence_examples
+from speechrnn.datasets.sampling import SILENCE_DB, bucketed, epoch_order, silence_examples
 from speechrnn.errors import DataError
 
 ROW = Utterance(Path("x.wav"), "a")
@@ -88,3 +89,35 @@ def test_words_that_are_not_wanted_become_unknown():
 def test_a_wanted_word_that_nobody_says_is_named():
     with pytest.raises(DataError, match=r"'no'.*yes"):
         keep_words([Utterance(Path("x"), "yes")], ["yes", "no"])
+
+
+@given(
+    num_samples=st.lists(st.integers(1, 9), min_size=1, max_size=60),
+    batch_size=st.integers(1, 9),
+    batches=st.integers(1, 5),
+)
+def test_buckets_keep_the_order_but_for_what_is_filled_together(
+    num_samples: list[int], batch_size: int, batches: int
+):
+    lengths, rng = np.array(num_samples), np.random.default_rng(0)
+    order = rng.permutation(len(lengths))
+    found = bucketed(order, lengths, batch_size, rng, batches=batches)
+    size = min(batch_size, len(order))
+    assert len(found) == len(order) // size * size
+    for start in range(0, len(found), batches * size):
+        part = found[start : start + batches * size]
+        assert set(part) == set(order[: len(found)][start : start + batches * size])
+        spans = sorted((lengths[b].min(), lengths[b].max()) for b in part.reshape(-1, size))
+        if batches > 1:  # no batch reaches into the next one's lengths
+            assert all(high <= low for (_, high), (low, _) in itertools.pairwise(spans))
+    if batches == 1:
+        np.testing.assert_array_equal(found, order[: len(found)])
+
+
+def test_recordings_of_one_length_are_shuffled_all_the_same():
+    rng = np.random.default_rng(0)
+    first, second = (
+        bucketed(rng.permutation(64), np.full(64, 5), 4, rng, batches=4) for _ in range(2)
+    )
+    assert sorted(first) == sorted(second) == list(range(64))
+    assert (first != second).any()

@@ -11,6 +11,7 @@ from typing import Any
 import numpy as np
 import pytest
 import soundfile
+from conftest import stop_training
 from keras import ops
 
 from speechrnn import train
@@ -97,13 +98,7 @@ def test_a_finished_training_says_so(trained: TrainResult):
 def test_interruption_keeps_the_best_model(
     tiny_data: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ):
-    calls = iter(range(100))
-
-    def update(self: WeightAverage) -> None:
-        if next(calls) == 5:
-            raise KeyboardInterrupt
-
-    monkeypatch.setattr(WeightAverage, "update", update)
+    stop_training(monkeypatch, after=5)
     result = fit(tiny_data, tmp_path / "b", recipe(epochs=50))
     assert result.interrupted
     model, info = load_bundle(result.bundle)
@@ -114,10 +109,7 @@ def test_interruption_keeps_the_best_model(
 def test_interruption_in_the_first_epoch_keeps_what_there_is(
     tiny_data: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ):
-    def update(self: WeightAverage) -> None:
-        raise KeyboardInterrupt
-
-    monkeypatch.setattr(WeightAverage, "update", update)
+    stop_training(monkeypatch, after=0)
     result = fit(tiny_data, tmp_path / "b", recipe())
     assert result.best_epoch == 0
     assert read_bundle(result.bundle).training["finished"] is False

@@ -8,6 +8,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import soundfile
+from conftest import stop_training
 
 from speechrnn.bundle import read_bundle, read_log
 from speechrnn.checkpoint import checkpoint_path
@@ -133,15 +134,7 @@ def test_resume_of_a_finished_training_says_so(train: Callable, tmp_path: Path):
 def test_resume_with_other_settings_names_them(
     train: Callable, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ):
-    from speechrnn.optimizer import WeightAverage
-
-    calls = iter(range(100))
-
-    def stop(_: WeightAverage) -> None:
-        if next(calls) == 1:
-            raise KeyboardInterrupt
-
-    monkeypatch.setattr(WeightAverage, "update", stop)
+    stop_training(monkeypatch, after=1)
     assert train("--set", "train.checkpoint_s=0").status == 130
     assert checkpoint_path(tmp_path / "b").exists()
     result = train("--resume", "--set", "train.learning_rate=0.5")

@@ -30,6 +30,9 @@ from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
+sys.path.insert(0, str(Path(__file__).parents[1]))
+from provenance import commit
+
 DIGITS = "free_spoken_digits"
 SPEAKERS = ("george", "jackson", "lucas", "nicolas", "theo", "yweweler")
 DATA = ("arabic_speech_commands", "speech_commands_12", DIGITS)
@@ -172,11 +175,6 @@ def speechrnn(*arguments: object, environment: dict[str, str]) -> None:
     done = subprocess.run(command, check=False, capture_output=True, text=True, env=environment)
     if done.returncode:
         raise SystemExit(f"{' '.join(command)}\n{done.stderr}")
-
-
-def commit() -> str:
-    run = ["git", "describe", "--always", "--dirty"]
-    return subprocess.run(run, capture_output=True, text=True, check=False).stdout.strip()
 
 
 def make_table(experiments: list[Row], rows: Any) -> str:

@@ -19,7 +19,6 @@ from speechrnn.datasets import augment_filter as augment_filter  # registers its
 from speechrnn.datasets import augment_noise as augment_noise
 from speechrnn.datasets.waveforms import (
     AUGMENTATIONS,
-    WaveformAugmentation,
     Waveforms,
     between,
     check_probability,
@@ -28,17 +27,6 @@ from speechrnn.datasets.waveforms import (
     draw,
 )
 from speechrnn.errors import ConfigError
-
-__all__ = [
-    "AUGMENTATIONS",
-    "Clipping",
-    "Gain",
-    "Speed",
-    "TimeShift",
-    "WaveformAugmentation",
-    "augmentations_from_mapping",
-    "prepare_augmentations",
-]
 
 # Positions between samples are counted in whole numbers of 2 ** -32: exact, and faster than floats.
 ONE = 1 << 32
@@ -96,7 +84,7 @@ class TimeShift:
         num_samples = batch.num_samples.copy()
         size = batch.waveform.shape[1]
         for row, shift in zip(rows, shifts, strict=True):
-            before, gap = batch.row(row).copy(), abs(int(shift))
+            before, gap = batch.row(row), abs(int(shift))
             if not 0 < gap < len(before):
                 continue
             new = min(size, len(before) + gap)

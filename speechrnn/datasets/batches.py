@@ -14,6 +14,8 @@ from speechrnn.datasets.augment_mixup import Mixup
 from speechrnn.datasets.examples import Example
 from speechrnn.datasets.waveforms import WaveformAugmentation, Waveforms
 
+# Room that augmentations have to lengthen a recording, as far as others are as long.
+ROOM_S = 0.2
 # Batches made ahead of the training step, in a thread of their own.
 PREFETCHED_BATCHES = 4
 
@@ -58,10 +60,14 @@ def training_batches(
         first: Number of the first batch wanted.
     """
     size = min(batch_size, len(order))
+    longest = max(example.num_samples for example in examples)
     for number in range(first, len(order) // size):
         rng = np.random.default_rng([*seed, number])
         chosen = [examples[i] for i in order[number * size : (number + 1) * size]]
-        waveforms = Waveforms.stack([example.waveform for example in chosen], sample_rate_hz)
+        room = max(example.num_samples for example in chosen) + round(ROOM_S * sample_rate_hz)
+        waveforms = Waveforms.stack(
+            [example.waveform for example in chosen], sample_rate_hz, least=min(room, longest)
+        )
         for augmentation in augmentations:
             waveforms = augmentation.apply(waveforms, rng)
         batch = _batch(waveforms.trimmed(), [example.targets for example in chosen])

@@ -16,7 +16,13 @@ import numpy as np
 import soundfile
 
 from speechrnn.audio import LONGEST_COMMAND_S, load_waveform
-from speechrnn.datasets.manifest import SPLIT_MANIFESTS, Utterance, has_splits, read_data
+from speechrnn.datasets.manifest import (
+    SILENCE,
+    SPLIT_MANIFESTS,
+    Utterance,
+    has_splits,
+    read_data,
+)
 from speechrnn.errors import AudioError, DataError
 from speechrnn.progress import progress
 
@@ -28,8 +34,6 @@ LONG_FACTOR = 4.0
 CLIPPED_PLACES = 10
 # Peaks lower than this are too few steps of 16 bits to tell (-40 dB).
 LEAST_CLIPPED_PEAK = 0.01
-# The label under which nothing but silence is right.
-SILENCE = "_silence_"
 MOST_SPEAKERS_SHOWN, MOST_FILES_SHOWN = 12, 5
 
 # Keys of the report whose entries keep a training from starting, or teach it something untrue.

@@ -15,6 +15,7 @@ from __future__ import annotations
 import hashlib
 import json
 import math
+import os
 import re
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, replace
@@ -99,6 +100,23 @@ def held_out_split(path: str | Path) -> Split:
 def is_manifest(path: Path) -> bool:
     """Whether a path is named as a JSON-lines manifest is."""
     return path.suffix in (".jsonl", ".json")
+
+
+def find_recordings(path: str | Path) -> list[Path]:
+    """The one file, which need not exist, the rows of a manifest, or the files below a folder.
+
+    Raises:
+        DataError: A folder without recordings, or a faulty manifest.
+    """
+    place = Path(path)
+    if os.path.isdir(place):  # unlike Path.is_dir, False where one may not look
+        found = find_audio(place)
+        if not found:
+            raise DataError(f"{path}: folder without recordings, expected sound files in it")
+        return found
+    if is_manifest(place):
+        return [row.path for row in read_data(place)]
+    return [place]
 
 
 def has_splits(path: str | Path) -> bool:

@@ -55,7 +55,9 @@ class SpectralConvolutions(layers.Layer):
             layers.Conv2D(filters * (1 + i), kernel, strides=SPECTRAL_STRIDE, name=f"conv_{i}")
             for i, kernel in enumerate(SPECTRAL_KERNELS)
         ]
-        self.norms = [layers.LayerNormalization(name=f"norm_{i}") for i in range(2)]
+        self.norms = [
+            layers.LayerNormalization(name=f"norm_{i}") for i in range(len(SPECTRAL_KERNELS))
+        ]
         self.bands: Any = None
         self.merge = layers.Dense(width, name="merge")
         self.merge_norm = layers.LayerNormalization(name="merge_norm")

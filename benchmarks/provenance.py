@@ -1,0 +1,52 @@
+"""Where a figure comes from: the heading under which a benchmark's table is kept."""
+
+from __future__ import annotations
+
+import datetime
+import importlib.metadata
+import os
+import platform
+import subprocess
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+
+
+def append_table(file: Path, table: str, packages: Sequence[str]) -> None:
+    """Add a table to a file of results, under when, where, on what, and by which command."""
+    file.parent.mkdir(exist_ok=True)
+    with file.open("a", encoding="utf-8") as stream:
+        stream.write(f"\n## {provenance(packages)}\n\n{table.strip()}\n")
+
+
+def provenance(packages: Sequence[str]) -> str:
+    """Date, commit and command of this program; machine and versions."""
+    command = " ".join([f"benchmarks/{Path(sys.argv[0]).name}", *sys.argv[1:]])
+    versions = ", ".join(f"{name} {importlib.metadata.version(name)}" for name in packages)
+    return (
+        f"{datetime.date.today()}, commit {commit()}: `python {command}`\n\n{processor()}, "
+        f"{os.cpu_count()} cores, load average {os.getloadavg()[0]:.1f} (this run included); "
+        f"Python {platform.python_version()}, {versions}."
+    )
+
+
+def commit() -> str:
+    """What git calls this checkout; empty outside of one."""
+    done = subprocess.run(
+        ["git", "describe", "--always", "--dirty"],
+        cwd=Path(__file__).parent,
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    return done.stdout.strip()
+
+
+def processor() -> str:
+    """Its name, as far as the system tells."""
+    information = Path("/proc/cpuinfo")
+    lines = information.read_text(encoding="utf-8").splitlines() if information.exists() else []
+    for line in lines:
+        if line.startswith("model name"):
+            return line.partition(":")[2].strip()
+    return platform.processor() or platform.machine()

@@ -1,0 +1,91 @@
+"""What each epoch of a training shows: recordings and made silence, in batches, augmented."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+
+import numpy as np
+
+from speechrnn.datasets.augment import augmentations_from_mapping, prepare_augmentations
+from speechrnn.datasets.augment_mixup import Mixup
+from speechrnn.datasets.batches import Batch, num_training_batches, training_batches
+from speechrnn.datasets.examples import Example
+from speechrnn.datasets.manifest import SILENCE, UNKNOWN
+from speechrnn.datasets.sampling import bucketed, epoch_order, silence_examples
+from speechrnn.datasets.waveforms import WaveformAugmentation
+from speechrnn.labels import Labels
+from speechrnn.recipe import Recipe
+
+# First number of a seed: what is drawn with it.
+ORDER, BATCH = 1, 2
+
+
+class Epochs:
+    """The batches of every epoch, decided by the recipe's seed and the epoch's number alone.
+
+    Attributes:
+        augmentations: Those of the recipe, ready for use, in their order.
+
+    Raises:
+        DataError: A folder of noise is of no use; the message names it.
+    """
+
+    def __init__(self, recipe: Recipe, labels: Labels) -> None:
+        self._config, self._head, self._labels = recipe.train, recipe.model.head, labels
+        self._rate_hz = recipe.model.features.sample_rate_hz
+        self._noise_folder = recipe.augment.get("background_noise", {}).get("folder", "")
+        self.augmentations = augmentations_from_mapping(recipe.augment)
+        prepare_augmentations(self.augmentations, self._rate_hz)
+        self._of_waveforms = [a for a in self.augmentations if isinstance(a, WaveformAugmentation)]
+        self._mixup = next((a for a in self.augmentations if isinstance(a, Mixup)), None)
+
+    def num_batches(self, examples: Sequence[Example]) -> int:
+        """Batches of an epoch, the same for each."""
+        return num_training_batches(len(self._shown(examples, 1)[1]), self._config.batch_size)
+
+    def batches(
+        self, examples: Sequence[Example], epoch: int, *, first: int = 0
+    ) -> Iterator[Batch]:
+        """An epoch's augmented batches, from number ``first`` on."""
+        shown, order = self._shown(examples, epoch)
+        return training_batches(
+            shown,
+            order,
+            self._config.batch_size,
+            self._rate_hz,
+            (BATCH, self._config.seed, epoch),
+            self._of_waveforms,
+            self._mixup,
+            first=first,
+        )
+
+    def _shown(
+        self, examples: Sequence[Example], epoch: int
+    ) -> tuple[Sequence[Example], np.ndarray]:
+        """Recordings with made silence, and the order of an epoch among them."""
+        config = self._config
+        rng = np.random.default_rng([ORDER, config.seed, epoch])
+        unknown = None
+        if config.unknown_fraction and UNKNOWN in self._labels.symbols:
+            unknown = (self._labels.id_of(UNKNOWN), config.unknown_fraction)
+        order = epoch_order(examples, rng, balance=config.class_balance, unknown=unknown)
+        if config.silence_fraction:
+            silence = self._silence(examples, order, epoch)
+            order = np.concatenate([order, len(examples) + np.arange(len(silence))])
+            order, examples = rng.permutation(order), [*examples, *silence]
+        num_samples = np.array([example.num_samples for example in examples])
+        order = bucketed(order, num_samples, config.batch_size, rng, batches=config.bucket_batches)
+        return examples, order
+
+    def _silence(self, examples: Sequence[Example], order: np.ndarray, epoch: int) -> list[Example]:
+        """Made silence for an epoch, as long as the recordings are."""
+        fraction = self._config.silence_fraction
+        count = round(len(order) * fraction / (1 - fraction))
+        lengths = [examples[i].num_samples for i in order[:count]]
+        return silence_examples(
+            [lengths[i % len(lengths)] for i in range(count)],
+            self._rate_hz,
+            self._head.targets(SILENCE, self._labels),
+            seed=(self._config.seed, epoch),
+            folder=self._noise_folder,
+        )
