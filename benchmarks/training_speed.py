@@ -122,10 +122,10 @@ def whole_recipe(preset: str) -> float:
         )
         for i in range(CLIPS)
     ]
+    session.also_examples = []
     session.build()
 
-    shown, examples = session.shown, session.train_examples
-    made = prefetch(batch for epoch in range(1, 999) for batch in shown.batches(examples, epoch))
+    made = prefetch(batch for epoch in range(1, 999) for batch in session.shown.batches(epoch))
 
     def step() -> int:
         batch = next(made)

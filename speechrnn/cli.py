@@ -66,12 +66,26 @@ def make_parser() -> argparse.ArgumentParser:
     data = choices.add_parser("data", help="make and check data sets")
     data_choices = data.add_subparsers(title="commands", metavar="COMMAND", required=True)
     synth = _add(data_choices, "synth", "speak words with many synthetic voices")
-    synth.add_argument("--words", required=True, metavar="A,B,C", help="separated by commas")
+    said = synth.add_mutually_exclusive_group(required=True)
+    said.add_argument("--words", metavar="A,B,C", help="separated by commas")
+    said.add_argument(
+        "--like",
+        metavar="DATA",
+        help="the words of these recordings, and as long",
+    )
     synth.add_argument("--out", type=Path, required=True, metavar="DIR")
     synth.add_argument("--language", default="en", help="of espeak-ng; default: en")
     synth.add_argument("--voices", type=int, default=60, metavar="N", help="default: 60")
     synth.add_argument("--clips", type=int, default=3, metavar="N", help="per word and voice: 3")
-    synth.add_argument("--sample-rate", type=int, default=16000, metavar="HZ")
+    synth.add_argument(
+        "--foreign",
+        type=float,
+        metavar="SHARE",
+        help="of clips in which a native of another language speaks; default: 0, with --like 0.4",
+    )
+    synth.add_argument(
+        "--sample-rate", type=int, metavar="HZ", help="default: 16000, or that of --like"
+    )
     synth.add_argument("--seed", type=int, default=0)
 
     check = _add(data_choices, "check", "count what a data set holds, say what is wrong with it")
@@ -88,6 +102,13 @@ def make_parser() -> argparse.ArgumentParser:
     train = _add(choices, "train", "train a model and save it as a bundle")
     train.add_argument("--data", required=True, help="a folder per label, or a .jsonl manifest")
     train.add_argument("--val", metavar="DATA", help="other speakers; default: split by speaker")
+    train.add_argument(
+        "--also",
+        action="append",
+        default=[],
+        metavar="DATA",
+        help="more recordings of the same words to mix in, as of data synth; may be repeated",
+    )
     train.add_argument("--out", type=Path, required=True, metavar="BUNDLE")
     _add_recipe(train, example="train.epochs=5")
     train.add_argument(

@@ -11,7 +11,7 @@ import sys
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
-from typing import TYPE_CHECKING, TextIO
+from typing import TYPE_CHECKING, Any, TextIO
 
 from speechrnn.errors import ConfigError, OutputError
 
@@ -39,17 +39,25 @@ def demo(options: argparse.Namespace) -> int:
 
 def synth(options: argparse.Namespace) -> int:
     """Synthesise a data set."""
-    from speechrnn.datasets.synth import SynthConfig, synthesise
+    from speechrnn.datasets.manifest import read_data
+    from speechrnn.datasets.synth import SynthConfig, config_like, synthesise
     from speechrnn.progress import bar
 
-    config = SynthConfig(
-        words=tuple(word.strip() for word in options.words.split(",")),
-        language=options.language,
-        num_voices=options.voices,
-        clips_per_voice=options.clips,
-        sample_rate_hz=options.sample_rate,
-        seed=options.seed,
-    )
+    settings: dict[str, Any] = {
+        "language": options.language,
+        "num_voices": options.voices,
+        "clips_per_voice": options.clips,
+        "seed": options.seed,
+    }
+    if options.foreign is not None:
+        settings["foreign"] = options.foreign
+    if options.sample_rate is not None:
+        settings["sample_rate_hz"] = options.sample_rate
+    if options.like:
+        config = config_like(read_data(options.like), **settings)
+    else:
+        words = tuple(word.strip() for word in options.words.split(","))
+        config = SynthConfig(words=words, **settings)
     with bar("synthesising", unit="clip") as show:
         manifests = synthesise(config, options.out, progress=show)
     for split, manifest in manifests.items():
@@ -106,6 +114,7 @@ def train(options: argparse.Namespace) -> int:
         print(f"{options.out}: is finished, nothing to resume")
         return OK
     train_rows, val_rows = _training_rows(options)
+    also_rows = _rows_mixed_in(options, train_rows)
     require_training("train")
     from speechrnn.checkpoint import checkpoint_path
     from speechrnn.report import draw_training
@@ -121,7 +130,8 @@ def train(options: argparse.Namespace) -> int:
         train_rows,
         val_rows,
         options.out,
-        data_name=_public_name(options.data),
+        also_rows=also_rows,
+        data_name=" + ".join(map(_public_name, [options.data, *options.also])),
         val_name=_public_name(options.val or options.data) + ("" if options.val else ", held out"),
         skip_broken=options.skip_broken,
         resume=options.resume,
@@ -167,6 +177,25 @@ def _training_rows(options: argparse.Namespace) -> tuple[list[Utterance], list[U
         train = keep_words(train, words)
         val = keep_words(val, words) if val else []
     return train, val
+
+
+def _rows_mixed_in(options: argparse.Namespace, train: list[Utterance]) -> list[Utterance]:
+    """What --also names, every split of it; it may add no label."""
+    from speechrnn.datasets.manifest import read_data
+    from speechrnn.errors import DataError
+
+    known = {row.text for row in train}
+    found: list[Utterance] = []
+    for data in options.also:
+        rows = read_data(data)
+        for row in rows:
+            if row.text not in known:
+                raise DataError(
+                    f"--also {data}: holds the label {row.text!r}, which {options.data} does not "
+                    f"teach; expected no others than {', '.join(sorted(known))}"
+                )
+        found += rows
+    return found
 
 
 def _is_finished(bundle: Path) -> bool:

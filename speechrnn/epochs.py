@@ -1,17 +1,20 @@
-"""What each epoch of a training shows: recordings and made silence, in batches, augmented."""
+"""What each epoch of a training shows, in augmented batches.
+
+Its own recordings, those of other voices that are mixed in, and made silence.
+"""
 
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
+from typing import Any
 
 import numpy as np
 
-from speechrnn.datasets.augment import augmentations_from_mapping, prepare_augmentations
 from speechrnn.datasets.augment_mixup import Mixup
 from speechrnn.datasets.batches import Batch, num_training_batches, training_batches
 from speechrnn.datasets.examples import Example
 from speechrnn.datasets.manifest import SILENCE, UNKNOWN
-from speechrnn.datasets.sampling import bucketed, epoch_order, silence_examples
+from speechrnn.datasets.sampling import bucketed, draw_from, epoch_order, silence_examples
 from speechrnn.datasets.waveforms import WaveformAugmentation
 from speechrnn.labels import Labels
 from speechrnn.recipe import Recipe
@@ -23,31 +26,36 @@ ORDER, BATCH = 1, 2
 class Epochs:
     """The batches of every epoch, decided by the recipe's seed and the epoch's number alone.
 
-    Attributes:
-        augmentations: Those of the recipe, ready for use, in their order.
-
-    Raises:
-        DataError: A folder of noise is of no use; the message names it.
+    Args:
+        recipe: Training and augmentation settings.
+        labels: Of the model.
+        examples: The recordings that an epoch goes through.
+        also: Those that are mixed in, drawn anew for each epoch.
+        augmentations: Those of the recipe, prepared.
     """
 
-    def __init__(self, recipe: Recipe, labels: Labels) -> None:
+    def __init__(
+        self,
+        recipe: Recipe,
+        labels: Labels,
+        examples: Sequence[Example],
+        also: Sequence[Example],
+        augmentations: Sequence[Any],
+    ) -> None:
         self._config, self._head, self._labels = recipe.train, recipe.model.head, labels
         self._rate_hz = recipe.model.features.sample_rate_hz
         self._noise_folder = recipe.augment.get("background_noise", {}).get("folder", "")
-        self.augmentations = augmentations_from_mapping(recipe.augment)
-        prepare_augmentations(self.augmentations, self._rate_hz)
-        self._of_waveforms = [a for a in self.augmentations if isinstance(a, WaveformAugmentation)]
-        self._mixup = next((a for a in self.augmentations if isinstance(a, Mixup)), None)
+        self._examples, self._also = examples, also
+        self._of_waveforms = [a for a in augmentations if isinstance(a, WaveformAugmentation)]
+        self._mixup = next((a for a in augmentations if isinstance(a, Mixup)), None)
 
-    def num_batches(self, examples: Sequence[Example]) -> int:
+    def num_batches(self) -> int:
         """Batches of an epoch, the same for each."""
-        return num_training_batches(len(self._shown(examples, 1)[1]), self._config.batch_size)
+        return num_training_batches(len(self._shown(1)[1]), self._config.batch_size)
 
-    def batches(
-        self, examples: Sequence[Example], epoch: int, *, first: int = 0
-    ) -> Iterator[Batch]:
+    def batches(self, epoch: int, *, first: int = 0) -> Iterator[Batch]:
         """An epoch's augmented batches, from number ``first`` on."""
-        shown, order = self._shown(examples, epoch)
+        shown, order = self._shown(epoch)
         return training_batches(
             shown,
             order,
@@ -59,16 +67,19 @@ class Epochs:
             first=first,
         )
 
-    def _shown(
-        self, examples: Sequence[Example], epoch: int
-    ) -> tuple[Sequence[Example], np.ndarray]:
-        """Recordings with made silence, and the order of an epoch among them."""
-        config = self._config
+    def _shown(self, epoch: int) -> tuple[Sequence[Example], np.ndarray]:
+        """All that there is for an epoch, and which of it in which order."""
+        config, examples = self._config, self._examples
         rng = np.random.default_rng([ORDER, config.seed, epoch])
         unknown = None
         if config.unknown_fraction and UNKNOWN in self._labels.symbols:
             unknown = (self._labels.id_of(UNKNOWN), config.unknown_fraction)
         order = epoch_order(examples, rng, balance=config.class_balance, unknown=unknown)
+        if self._also and config.also_fraction:
+            count = round(len(order) * config.also_fraction / (1 - config.also_fraction))
+            drawn = draw_from(len(examples) + np.arange(len(self._also)), count, rng)
+            order = rng.permutation(np.concatenate([order, drawn]))
+            examples = [*examples, *self._also]
         if config.silence_fraction:
             silence = self._silence(examples, order, epoch)
             order = np.concatenate([order, len(examples) + np.arange(len(silence))])

@@ -27,6 +27,7 @@ FRACTIONS = (
     "warmup_fraction",
     "weight_average",
     "val_fraction",
+    "also_fraction",
     "silence_fraction",
     "unknown_fraction",
 )
@@ -58,6 +59,8 @@ class TrainConfig:
             that the training ended with, which no recording chose.
         class_balance: 0 shows each recording equally often, 1 each label; between, in proportion
             to ``n ** (1 - class_balance)`` for a label with ``n`` recordings.
+        also_fraction: Part of an epoch's words that recordings mixed in make up (--also), drawn
+            anew each time, be they few or many.
         silence_fraction: Part of an epoch that is made noise under the label ``_silence_``.
         unknown_fraction: Largest part of an epoch with the label ``_unknown_``.
         memory_mb: Recordings held in memory; the rest is read anew for each epoch, with the same
@@ -80,6 +83,7 @@ class TrainConfig:
     patience: int = 0
     keep: Literal["best", "last"] = "best"
     class_balance: float = 0.0
+    also_fraction: float = 0.5
     silence_fraction: float = 0.0
     unknown_fraction: float = 0.0
     memory_mb: float = 4000.0

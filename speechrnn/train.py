@@ -19,6 +19,7 @@ from keras import ops
 from speechrnn.bundle import check_output, save_bundle
 from speechrnn.calibrate import model_temperature
 from speechrnn.checkpoint import Checkpoint, checkpoint_path, load_checkpoint, save_checkpoint
+from speechrnn.datasets.augment import augmentations_from_mapping, prepare_augmentations
 from speechrnn.datasets.augment_mel import change_log_mel
 from speechrnn.datasets.batches import prefetch
 from speechrnn.datasets.examples import Example, load_examples, row_targets
@@ -64,6 +65,7 @@ def train_model(
     val_rows: Sequence[Utterance],
     out: Path,
     *,
+    also_rows: Sequence[Utterance] = (),
     data_name: str,
     val_name: str,
     skip_broken: bool = False,
@@ -81,6 +83,7 @@ def train_model(
         train_rows: Recordings to learn from.
         val_rows: Recordings of other speakers to choose the epoch by.
         out: The bundle to write.
+        also_rows: Recordings of other voices to mix in, as ``also_fraction`` of each epoch.
         data_name: What the training data is called in the bundle.
         val_name: What the validation data is called in the bundle.
         skip_broken: Whether unreadable recordings are left out instead of refused.
@@ -94,19 +97,20 @@ def train_model(
         OutputError: ``out`` cannot be written.
     """
     check_output(out)
-    check_disjoint(train_rows, val_rows)
+    check_disjoint([*train_rows, *also_rows], val_rows)
     made = (SILENCE,) if recipe.train.silence_fraction else ()
     labels = Labels.from_texts([*(row.text for row in train_rows), *made])
     if len(labels) < 2:
         raise DataError(f"{data_name}: holds only the label {labels.symbols[0]!r}, expected two")
-    for row in [*train_rows, *val_rows]:  # before minutes of reading
+    for row in [*train_rows, *val_rows, *also_rows]:  # before minutes of reading
         row_targets(row, labels, recipe.model.head)
     session = _Session(recipe, labels, out)
-    left_out = session.load(train_rows, val_rows, skip_broken)
+    left_out = session.load(train_rows, val_rows, also_rows, skip_broken)
     session.description = {
         "data": data_name,
         "val_data": val_name,
         "utterances": len(session.train_examples),
+        "mixed_in": len(session.also_examples),
         "speakers": len({example.row.speaker for example in session.train_examples}),
         "seed": recipe.train.seed,
         "recipe": _public(recipe.to_mapping()),
@@ -127,7 +131,8 @@ class _Session:
     def __init__(self, recipe: Recipe, labels: Labels, out: Path) -> None:
         self.recipe, self.config, self.labels, self.out = recipe, recipe.train, labels, out
         self.rate_hz = recipe.model.features.sample_rate_hz
-        self.shown = Epochs(recipe, labels)
+        self.augmentations = augmentations_from_mapping(recipe.augment)
+        prepare_augmentations(self.augmentations, self.rate_hz)
         self.description: dict[str, Any] = {}
         self.tensorboard: TensorBoardLog | None = None
         # Where the training stands; all of it is in the checkpoint.
@@ -137,12 +142,16 @@ class _Session:
         self.best_weights: list[np.ndarray] = []
 
     def load(
-        self, train_rows: Sequence[Utterance], val_rows: Sequence[Utterance], skip_broken: bool
+        self,
+        train_rows: Sequence[Utterance],
+        val_rows: Sequence[Utterance],
+        also_rows: Sequence[Utterance],
+        skip_broken: bool,
     ) -> tuple[AudioError, ...]:
         """Read the recordings; the errors of those that could not be."""
         model, left_out = self.recipe.model, []
         found: list[list[Example]] = []
-        for rows, name in ((train_rows, "train"), (val_rows, "val")):
+        for rows, name in ((train_rows, "train"), (val_rows, "val"), (also_rows, "also")):
             examples, errors = load_examples(
                 rows,
                 self.labels,
@@ -155,19 +164,22 @@ class _Session:
             )
             found.append(examples)
             left_out += errors
-        self.train_examples, self.val_examples = found
+        self.train_examples, self.val_examples, self.also_examples = found
         return tuple(left_out)
 
     def build(self) -> None:
         """The model with its first weights, the optimiser, and the plan."""
-        self.epoch_steps = self.shown.num_batches(self.train_examples)
+        self.shown = Epochs(
+            self.recipe, self.labels, self.train_examples, self.also_examples, self.augmentations
+        )
+        self.epoch_steps = self.shown.num_batches()
         self.epochs = self.config.epochs or max(1, round(self.config.steps / self.epoch_steps))
         self.model = build_model(self.recipe.model, self.labels, seed=self.config.seed)
         features = self.recipe.model.features
         if features.normalisation == "training":
             statistics = feature_statistics(self.model, self.train_examples)
             self.model.front_end.set_statistics(*statistics)
-        self.model.change_log_mel = change_log_mel(self.shown.augmentations, features.hop_ms)
+        self.model.change_log_mel = change_log_mel(self.augmentations, features.hop_ms)
         optimizer = make_optimizer(self.config, self.epoch_steps * self.epochs)
         # XLA makes TensorFlow's recurrent loops slower; JAX without it would not compile at all.
         jit_compile = False if keras.backend.backend() == "tensorflow" else "auto"
@@ -213,8 +225,7 @@ class _Session:
 
     def _run_epoch(self, bar: Any) -> None:
         started = time.perf_counter()
-        batches = self.shown.batches(self.train_examples, self.epoch, first=self.step)
-        for batch in prefetch(batches):
+        for batch in prefetch(self.shown.batches(self.epoch, first=self.step)):
             found = self.model.train_on_batch(batch.x, batch.y, return_dict=True)
             if not math.isfinite(found["loss"]):
                 raise DataError(
@@ -306,6 +317,7 @@ class _Session:
             "labels": list(self.labels.symbols),
             "training recordings": _fingerprint(self.train_examples),
             "validation recordings": _fingerprint(self.val_examples),
+            "recordings mixed in": _fingerprint(self.also_examples),
             "keras backend": keras.backend.backend(),
         }
 

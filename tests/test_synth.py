@@ -16,7 +16,13 @@ import pytest
 import soundfile
 
 from speechrnn.datasets import espeak, synth
-from speechrnn.datasets.manifest import check_disjoint, read_data
+from speechrnn.datasets.manifest import (
+    SILENCE,
+    UNKNOWN,
+    Utterance,
+    check_disjoint,
+    read_data,
+)
 from speechrnn.datasets.synth import SynthConfig, make_clip, place_word, safe_name, synthesise
 from speechrnn.errors import ConfigError, DataError, MissingExtraError, OutputError
 
@@ -189,7 +195,7 @@ def test_clips_are_exactly_one_second_finite_unclipped_and_never_digital_silence
 
 
 def test_a_word_longer_than_the_clip_is_kept_whole() -> None:
-    config = dataclasses.replace(SMALL, clip_s=0.2, lead_s=(0.1, 0.1), trail_s=(0.05, 0.05))
+    config = dataclasses.replace(SMALL, clip_s=(0.2,), lead_s=(0.1, 0.1), trail_s=(0.05, 0.05))
     word = np.sin(np.arange(8000, dtype=np.float32))
     clip = place_word(word, config, np.random.default_rng(0))
     assert clip.shape == (1600 + 8000 + 800,)
@@ -211,7 +217,7 @@ def test_loud_noise_on_a_loud_word_does_not_clip() -> None:
 @pytest.mark.parametrize("snr_db", [15.0, 40.0])
 def test_noise_has_the_ratio_asked_for(snr_db: float) -> None:
     config = dataclasses.replace(
-        SMALL, snr_db=(snr_db, snr_db), clip_s=4.0, lead_s=(3.0, 3.0), trail_s=(0.0, 0.0)
+        SMALL, snr_db=(snr_db, snr_db), clip_s=(4.0,), lead_s=(3.0, 3.0), trail_s=(0.0, 0.0)
     )
     word = np.sin(np.arange(16000, dtype=np.float32))
     clip = place_word(word, config, np.random.default_rng(5)).astype(np.float64)
@@ -225,6 +231,79 @@ def test_noise_has_the_ratio_asked_for(snr_db: float) -> None:
 def test_other_languages_speak(language: str, word: str) -> None:
     config = SynthConfig(words=(word,), language=language)
     assert make_clip(config, "f1", word, 0).shape == (16000,)
+
+
+# --- accents of other languages
+
+
+def test_phonemes_are_said_as_the_text_is() -> None:
+    manner = {"speed_wpm": 170, "pitch": 50, "pitch_range": 50, "seed": 1}
+    for word in ("seven", "turn on"):
+        as_text = espeak.speak(word, "Alex", "en-us", **manner)
+        notation = espeak.phonemes(word, "en-us")
+        as_phonemes = espeak.speak(notation, "Alex", "en-us", **manner, as_phonemes=True)
+        np.testing.assert_array_equal(as_phonemes, as_text)
+
+
+def test_a_foreign_accent_says_the_word_with_other_sounds() -> None:
+    assert {"de", "el", "es"} <= set(espeak.foreign_accents("two", "en-us"))
+    manner = {"speed_wpm": 170, "pitch": 50, "pitch_range": 50, "seed": 1}
+    notation = espeak.phonemes("two", "en-us")
+    said = {
+        accent: espeak.speak(notation, "Alex", accent, **manner, as_phonemes=True).tobytes()
+        for accent in ("en-us", "de", "el")
+    }
+    assert len(set(said.values())) == 3
+
+
+def test_a_language_without_the_sounds_of_a_word_does_not_say_it() -> None:
+    assert "el" not in espeak.foreign_accents("six", "en-us")  # of the "i" it has no short one
+
+
+def test_nobody_is_foreign_in_the_own_language() -> None:
+    assert "de" not in espeak.foreign_accents("drei", "de")
+
+
+def test_the_foreign_part_of_the_clips_is_the_one_asked_for(monkeypatch: Any) -> None:
+    said: list[bool] = []
+    speak = espeak.speak
+
+    def listen(*arguments: Any, as_phonemes: bool = False, **settings: Any) -> np.ndarray:
+        said.append(as_phonemes)
+        return speak(*arguments, as_phonemes=as_phonemes, **settings)
+
+    espeak.foreign_accents("two", "en")  # which speaks to find out
+    config = SynthConfig(words=("two",), foreign=0.5)
+    for accent in espeak.available_accents("en"):
+        espeak.foreign_accents("two", accent)
+    monkeypatch.setattr(espeak, "speak", listen)
+    for index in range(60):
+        make_clip(config, "Alex", "two", index)
+    assert 15 <= sum(said) <= 45
+
+
+# --- like recordings
+
+
+def test_what_is_made_like_recordings_has_their_words_rate_and_lengths(tmp_path: Path) -> None:
+    rows = []
+    for text, duration_s in (("go", 0.3), ("stop", 0.9), (SILENCE, 0.5), (UNKNOWN, 0.5)):
+        path = tmp_path / f"{text}.wav"
+        soundfile.write(path, np.full(round(8000 * duration_s), 0.1), 8000)
+        rows.append(Utterance(path, text))
+    config = synth.config_like(rows, num_voices=4, foreign=0.1)
+    assert config.words == ("go", "stop")
+    assert config.sample_rate_hz == 8000
+    assert min(config.clip_s) < 0.4
+    assert 0.8 < max(config.clip_s) < 0.91
+    assert config.foreign == 0.1
+    lengths = {len(make_clip(config, "Alex", "go", index)) for index in range(20)}
+    assert len(lengths) > 3
+
+
+def test_recordings_without_a_word_are_refused(tmp_path: Path) -> None:
+    with pytest.raises(DataError, match="no words to say"):
+        synth.config_like([Utterance(tmp_path / "a.wav", SILENCE)])
 
 
 # --- names
@@ -316,7 +395,9 @@ def check_one_line(error: pytest.ExceptionInfo[Exception]) -> None:
         {"words": ("a\x01b",)},
         {"num_voices": 3},
         {"clips_per_voice": 0},
-        {"clip_s": float("nan")},
+        {"clip_s": (float("nan"),)},
+        {"clip_s": ()},
+        {"foreign": 1.5},
         {"pitch": (50, 100)},
         {"pitch": (60, 50)},
         {"snr_db": (10.0, 20.0, 30.0)},

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import dataclasses
+import json
+import shutil
 from collections.abc import Callable
 from pathlib import Path
 
@@ -13,7 +16,7 @@ from conftest import stop_training
 from speechrnn.bundle import read_bundle, read_log
 from speechrnn.checkpoint import checkpoint_path
 from speechrnn.config import preset_names, read_preset
-from speechrnn.datasets.manifest import read_data
+from speechrnn.datasets.manifest import Utterance, read_data
 from speechrnn.labels import Labels
 from speechrnn.model import build_model
 from speechrnn.recipe import Recipe
@@ -63,6 +66,44 @@ def test_a_word_that_nobody_says_is_refused(train: Callable):
     result = train("--words", "go,gone")
     assert result.status == 2
     assert "--words: no recording says 'gone'" in result.err
+
+
+def manifest_of(rows: list[Utterance], file: Path, speaker: str) -> Path:
+    lines = (
+        json.dumps({"audio_filepath": str(row.path), "text": row.text, "speaker": speaker})
+        for row in rows
+    )
+    file.write_text("\n".join(lines), encoding="utf-8")
+    return file
+
+
+def test_recordings_of_other_voices_are_mixed_in(train: Callable, tiny_data: Path, tmp_path: Path):
+    rows = [
+        dataclasses.replace(row, path=Path(shutil.copy(row.path, tmp_path / f"{i}.wav")))
+        for i, row in enumerate(read_data(tiny_data)[:5])
+    ]
+    also = manifest_of(rows, tmp_path / "made.jsonl", "espeak-ng")
+    assert train("--also", also).status == 0
+    training = read_bundle(tmp_path / "b").training
+    assert training["mixed_in"] == 5
+    assert training["data"].endswith("/data + " + "/".join(also.parts[-2:]))
+
+
+def test_what_is_mixed_in_may_not_share_a_speaker_with_the_validation(
+    train: Callable, tiny_data: Path
+):
+    result = train("--also", tiny_data)
+    assert result.status == 2
+    assert "speaker" in result.err
+
+
+def test_what_is_mixed_in_may_not_add_a_label(train: Callable, tiny_data: Path, tmp_path: Path):
+    rows = [dataclasses.replace(read_data(tiny_data)[0], text="gone")]
+    also = manifest_of(rows, tmp_path / "made.jsonl", "espeak-ng")
+    result = train("--also", also)
+    assert result.status == 2
+    assert f"--also {also}: holds the label 'gone'" in result.err
+    assert "go, turn on, نعم" in result.err
 
 
 def test_noise_comes_from_the_folder_given(train: Callable, noise: Path, tmp_path: Path):

@@ -8,7 +8,9 @@ likes; the .md file beside it is the table of all that is done. The recordings a
 $SPEECHRNN_DATA, or in ../shared/data.
 
 A list is a TOML file of [[experiment]] sections: name, preset ("commands"), set (overrides),
-data (names below), seeds ([0]), note.
+data (names below), seeds ([0]), synthetic (true), note. Unless synthetic is false, espeak-ng's
+voices are mixed in where the labels are the words as they are spoken; those of
+arabic_speech_commands are translations.
 """
 
 from __future__ import annotations
@@ -37,6 +39,12 @@ DIGITS = "free_spoken_digits"
 SPEAKERS = ("george", "jackson", "lucas", "nicolas", "theo", "yweweler")
 DATA = ("arabic_speech_commands", "speech_commands_12", DIGITS)
 NOISE = "background_noise"
+# Whose labels espeak-ng can say, and in which language; how many voices, and clips of each word.
+SPOKEN = {"speech_commands_12": "en", DIGITS: "en"}
+SYNTHETIC = ("--voices", "84", "--clips", "8")
+
+# What tells one run from another.
+KEY = ("preset", "set", "synthetic", "data", "part", "seed")
 
 Row = dict[str, Any]
 
@@ -96,11 +104,12 @@ def runs_of(experiment: Row, data: Path) -> Iterator[Row]:
                     "name": experiment["name"],
                     "preset": experiment.get("preset", "commands"),
                     "set": experiment.get("set", []),
+                    "synthetic": experiment.get("synthetic", True) and name in SPOKEN,
                     "data": name,
                     "part": part,
                     "seed": seed,
                 }
-                text = json.dumps([run[key] for key in ("preset", "set", "data", "part", "seed")])
+                text = json.dumps([run[key] for key in KEY])
                 yield {**run, "key": f"{run['name']} {hashlib.sha1(text.encode()).hexdigest()[:8]}"}
 
 
@@ -142,6 +151,11 @@ def train_and_measure(run: Row, data: Path, threads: int | None) -> Row:
         settings = [f"train.seed={run['seed']}", 'train.keep="last"', *run["set"]]
         command = ["train", "--data", train, "--val", val, "--out", bundle, "--preset"]
         command += [run["preset"], *(f"--set={setting}" for setting in settings)]
+        if run["synthetic"]:
+            voices = folder / "voices"
+            speak = ("data", "synth", "--like", train, "--language", SPOKEN[run["data"]])
+            speechrnn(*speak, *SYNTHETIC, "--out", voices, environment=environment)
+            command += ["--also", voices]
         started = time.perf_counter()
         speechrnn(*command, environment=environment)
         minutes = (time.perf_counter() - started) / 60

@@ -13,9 +13,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-import soundfile
 
-from speechrnn.audio import LONGEST_COMMAND_S, load_waveform
 from speechrnn.datasets.manifest import (
     SILENCE,
     SPLIT_MANIFESTS,
@@ -23,6 +21,7 @@ from speechrnn.datasets.manifest import (
     has_splits,
     read_data,
 )
+from speechrnn.datasets.reading import read_own_rate
 from speechrnn.errors import AudioError, DataError
 from speechrnn.progress import progress
 
@@ -98,20 +97,6 @@ def check_data(path: str | Path) -> dict[str, Any]:
         **found,
         "wrong": sum(len(found[key]) for key in WRONG),
     }
-
-
-def read_own_rate(path: Path) -> tuple[np.ndarray, int]:
-    """A recording as it is: mono float32 ``[num_samples]``, and its rate in Hz.
-
-    Raises:
-        AudioError: As ``load_waveform``; also longer than any command may be.
-    """
-    try:
-        with path.open("rb") as stream:
-            rate_hz = int(soundfile.info(stream).samplerate)
-    except (OSError, soundfile.LibsndfileError, RuntimeError, TypeError):
-        rate_hz = 16000  # load_waveform says better what is wrong
-    return load_waveform(path, rate_hz, max_s=LONGEST_COMMAND_S), rate_hz
 
 
 def is_clipped(waveform: np.ndarray) -> bool:

@@ -29,7 +29,7 @@ RATE_HZ = 22050
 TRIM_LEVEL = 0.005  # of the peak (-46 dB): below the end of an "s", above espeak-ng's pauses
 MIN_PEAK = 0.005  # espeak-ng gives zeros for a lone full stop, and far more for any word
 # speak_lib.h: AUDIO_OUTPUT_SYNCHRONOUS, espeakINITIALIZE_DONT_EXIT, espeakCHARS_UTF8, ...
-_SYNCHRONOUS, _DONT_EXIT, _CHARS_UTF8 = 2, 0x8000, 1
+_SYNCHRONOUS, _DONT_EXIT, _CHARS_UTF8, _PHONEMES = 2, 0x8000, 1, 0x100
 _RATE, _VOLUME, _PITCH, _RANGE = 1, 2, 3, 4  # espeak_PARAMETER
 _LOW_VOLUME = 25  # at the default, 100, a fifth of the voices run into espeak-ng's limiter
 _SYNTH_CALLBACK = ctypes.CFUNCTYPE(ctypes.c_int, ctypes.c_void_p, ctypes.c_int, ctypes.c_void_p)
@@ -66,6 +66,14 @@ SAME_SPEAKER = (
     "f2 f5",
     "rob robert",
 )
+# Languages whose sounds a foreign accent is made of: many learners of other languages, and far
+# enough from one another.
+FOREIGN = (
+    "ar", "ca", "cs", "da", "de", "el", "es", "fa", "fi", "fr", "he", "hi", "hu", "id", "it",
+    "ja", "ko", "nb", "nl", "pl", "pt", "ro", "ru", "sv", "sw", "ta", "tr", "uk",
+)  # fmt: skip
+# A word that a language has all the sounds for is about as long in it; without one, far shorter.
+LEAST_FOREIGN_LENGTH = 0.7
 _SPEAKERS = {voice: row.split()[0] for row in SAME_SPEAKER for voice in row.split()}
 
 
@@ -103,10 +111,60 @@ def available_accents(language: str) -> tuple[str, ...]:
     return found
 
 
+@functools.cache
+def phonemes(text: str, accent: str) -> str:
+    """How an accent pronounces a text, in espeak-ng's own notation.
+
+    Raises:
+        DataError, MissingExtraError, OutputError: As :func:`speak`.
+    """
+    found: list[str] = []
+    buffer = ctypes.create_string_buffer(text.encode())
+    rest = ctypes.c_void_p(ctypes.addressof(buffer))  # moves on, and is null at the end
+    with _one_at_a_time, _fresh_library() as library:
+        _check(library.espeak_SetVoiceByName(accent.encode()), f"accent {accent!r}")
+        library.espeak_TextToPhonemes.restype = ctypes.c_char_p
+        while rest.value:
+            found.append(library.espeak_TextToPhonemes(ctypes.byref(rest), _CHARS_UTF8, 0).decode())
+    return " ".join(found)
+
+
+@functools.cache
+def foreign_accents(text: str, accent: str) -> tuple[str, ...]:
+    """Those of ``FOREIGN`` that have the sounds with which an accent pronounces a text.
+
+    espeak-ng leaves a sound out that a language does not have; what is then left is too short.
+
+    Raises:
+        DataError, MissingExtraError, OutputError: As :func:`speak`.
+    """
+    manner = {"speed_wpm": 175, "pitch": 50, "pitch_range": 50, "seed": 1}
+    voice, notation = available_voices()[0], phonemes(text, accent)
+    own = len(speak(notation, voice, accent, **manner, as_phonemes=True))
+    return tuple(
+        other
+        for other in FOREIGN
+        if accent.partition("-")[0] != other
+        and len(speak(notation, voice, other, **manner, as_phonemes=True))
+        > LEAST_FOREIGN_LENGTH * own
+    )
+
+
 def speak(
-    text: str, voice: str, accent: str, *, speed_wpm: int, pitch: int, pitch_range: int, seed: int
+    text: str,
+    voice: str,
+    accent: str,
+    *,
+    speed_wpm: int,
+    pitch: int,
+    pitch_range: int,
+    seed: int,
+    as_phonemes: bool = False,
 ) -> np.ndarray:
     """What espeak-ng says, without the silence around it.
+
+    The text may be given :func:`as phonemes <phonemes>`, of another language than the accent's
+    too: each is then said as the accent says it.
 
     Returns:
         float32 ``[num_samples]`` at ``RATE_HZ``, within -1..1; empty if the text gives no sound.
@@ -124,7 +182,8 @@ def speak(
         return 0
 
     callback = _SYNTH_CALLBACK(collect)  # held by this name until the call is over
-    encoded = text.encode()
+    encoded = f"[[{text}]]".encode() if as_phonemes else text.encode()
+    flags = _CHARS_UTF8 | (_PHONEMES if as_phonemes else 0)
     with _one_at_a_time, _fresh_library() as library:
         library.espeak_SetSynthCallback(callback)
         _check(library.espeak_SetVoiceByName(f"{accent}+{voice}".encode()), f"voice {voice!r}")
@@ -133,7 +192,7 @@ def speak(
             _check(library.espeak_SetParameter(parameter, value, 0), f"a setting of {value}")
         _check(library.espeak_ng_SetRandSeed(ctypes.c_long(seed)), f"seed {seed}")
         size = ctypes.c_size_t(len(encoded) + 1)
-        _check(library.espeak_Synth(encoded, size, 0, 0, 0, _CHARS_UTF8, None, None), repr(text))
+        _check(library.espeak_Synth(encoded, size, 0, 0, 0, flags, None, None), repr(text))
         _check(library.espeak_Synchronize(), repr(text))
     waveform = np.frombuffer(b"".join(chunks), np.int16).astype(np.float32) / 32768
     level = np.abs(waveform)

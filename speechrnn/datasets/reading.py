@@ -1,15 +1,31 @@
-"""Rows -> waveforms: every recording is read once, at the model's rate."""
+"""Rows -> waveforms: every recording is read once, at the model's rate or at its own."""
 
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
+from pathlib import Path
 
 import numpy as np
+import soundfile
 
-from speechrnn.audio import as_command
+from speechrnn.audio import LONGEST_COMMAND_S, as_command, load_waveform
 from speechrnn.datasets.manifest import Utterance
 from speechrnn.errors import AudioError, DataError
 from speechrnn.progress import progress
+
+
+def read_own_rate(path: Path) -> tuple[np.ndarray, int]:
+    """A recording as it is: mono float32 ``[num_samples]``, and its rate in Hz.
+
+    Raises:
+        AudioError: As ``load_waveform``; also longer than any command may be.
+    """
+    try:
+        with path.open("rb") as stream:
+            rate_hz = int(soundfile.info(stream).samplerate)
+    except (OSError, soundfile.LibsndfileError, RuntimeError, TypeError):
+        rate_hz = 16000  # load_waveform says better what is wrong
+    return load_waveform(path, rate_hz, max_s=LONGEST_COMMAND_S), rate_hz
 
 
 def load_waveforms(

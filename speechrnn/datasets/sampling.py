@@ -49,7 +49,9 @@ def epoch_order(
         total = sum(sizes.values())
         weights = {key: size ** (1 - balance) for key, size in sizes.items()}
         sizes = {key: w * total / sum(weights.values()) for key, w in weights.items()}
-    chosen = [_draw(groups[key], max(1, round(size)), rng) for key, size in sizes.items()]
+    chosen = [
+        draw_from(np.array(groups[key]), max(1, round(size)), rng) for key, size in sizes.items()
+    ]
     return rng.permutation(np.concatenate(chosen))
 
 
@@ -86,11 +88,11 @@ def bucketed(
     return np.concatenate(filled).reshape(-1)
 
 
-def _draw(group: Sequence[int], size: int, rng: np.random.Generator) -> np.ndarray:
+def draw_from(group: np.ndarray, size: int, rng: np.random.Generator) -> np.ndarray:
     """``size`` of the group: everyone as often as another, but for one."""
     times, rest = divmod(size, len(group))
     extra = rng.permutation(len(group))[:rest] if rest else np.zeros(0, np.int64)
-    return np.asarray(group)[np.concatenate([np.tile(np.arange(len(group)), times), extra])]
+    return group[np.concatenate([np.tile(np.arange(len(group)), times), extra])]
 
 
 @dataclass(frozen=True)

@@ -2,9 +2,10 @@
 
     words -> speak (espeak-ng, 22050 Hz) -> place_word (position, noise, level) -> FLAC + manifests
 
-It shows that a recipe runs and learns; it does not replace recordings, because the voices of a
-formant synthesiser share their pronunciation. The speaker of a clip is an espeak-ng voice; accent,
-speed and pitch are drawn for each clip. Voices with one vocal tract stand in one split.
+It shows that a recipe runs and learns, and mixed with recordings of few people it teaches how
+others may say the words; it does not replace recordings. The speaker of a clip is an espeak-ng
+voice; accent, speed and pitch are drawn for each clip, and an accent may be that of one who speaks
+the language with the sounds of another. Voices with one vocal tract stand in one split.
 
 A clip depends on ``(seed, voice, word, index)``, the settings of the sound and the espeak-ng
 version, never on the other words and voices.
@@ -16,11 +17,12 @@ import hashlib
 import json
 import os
 import re
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from itertools import product
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import soundfile
@@ -28,6 +30,8 @@ import soundfile
 from speechrnn.config import to_mapping
 from speechrnn.datasets import espeak
 from speechrnn.datasets.augment_noise import coloured_noise
+from speechrnn.datasets.manifest import SILENCE, UNKNOWN, Utterance
+from speechrnn.datasets.reading import read_own_rate
 from speechrnn.errors import ConfigError, DataError, OutputError
 from speechrnn.labels import normalise_text
 
@@ -35,13 +39,15 @@ SPLIT_SHARES = {"train": 0.70, "val": 0.15, "test": 0.15}
 MARKER, PARTIAL_MARKER = "synth.json", "synth.partial.json"
 NOISE_EXPONENT = (0.0, 2.0)  # power falls as 1/f^x: 0 is white, 1 pink, 2 brown
 MAX_PEAK = 0.99
+# How many recordings tell the lengths of the others, and which quantiles stand for them.
+LENGTHS_READ, CLIP_QUANTILES = 500, np.linspace(0.05, 0.95, 10)
 
 _BOUNDS = (
     ("num_voices", 4, 1000),  # the fewest that give every split a voice
     ("clips_per_voice", 1, 10_000),
     ("sample_rate_hz", 4000, 192_000),
     ("seed", 0, 2**63),
-    ("clip_s", 0.1, 60),
+    ("foreign", 0, 1),
     ("speed_wpm", 80, 450),  # espeak-ng's own limits, as the next two
     ("pitch", 0, 99),
     ("pitch_range", 0, 99),
@@ -58,7 +64,9 @@ class SynthConfig:
 
     Words are put in the form of labels (NFC, single spaces); espeak-ng spells a word out in a
     script that ``language`` does not use. Ranges are ``(lowest, highest)``, drawn uniformly.
-    Words, voices and clips may be added without a change to any other clip.
+    Words, voices and clips may be added without a change to any other clip. ``foreign`` is the
+    part of the clips in which a native of another language speaks, as far as that language has the
+    sounds of the word. A clip is as long as one of ``clip_s``, drawn, unless its word is longer.
 
     Raises:
         ConfigError: No words, a word twice, empty or unprintable, or a number out of range.
@@ -70,7 +78,7 @@ class SynthConfig:
     clips_per_voice: int = 3  # of each word
     sample_rate_hz: int = 16000
     seed: int = 0
-    clip_s: float = 1.0  # exact, unless the word is longer
+    clip_s: tuple[float, ...] = (1.0,)
     speed_wpm: tuple[int, int] = (130, 210)  # espeak-ng's default is 175
     pitch: tuple[int, int] = (30, 70)  # 0 .. 99; 50 is the voice's own
     pitch_range: tuple[int, int] = (30, 70)  # 0 (monotone) .. 99
@@ -78,6 +86,7 @@ class SynthConfig:
     trail_s: tuple[float, float] = (0.05, 0.15)  # as far as clip_s leaves room for it
     peak_dbfs: tuple[float, float] = (-20.0, -3.0)  # of the word
     snr_db: tuple[float, float] = (15.0, 40.0)  # the word's mean power over the noise's
+    foreign: float = 0.0
 
     def __post_init__(self) -> None:
         if isinstance(self.words, str) or not self.words:
@@ -87,12 +96,44 @@ class SynthConfig:
         for word in words:
             if not word or not word.isprintable() or words.count(word) > 1:
                 raise ConfigError(f"words: got {word!r}, expected printable text, each word once")
+        if not self.clip_s or not all(0.1 <= length <= 60 for length in self.clip_s):
+            raise ConfigError(f"clip_s: got {self.clip_s}, expected lengths from 0.1 to 60")
         for name, low, high in _BOUNDS:
             got = getattr(self, name)
             ends = got if isinstance(got, tuple) else (got, got)
             if len(ends) != 2 or not low <= ends[0] <= ends[1] <= high:
                 what = "(low, high)" if isinstance(got, tuple) else "a number"
                 raise ConfigError(f"{name}: got {got}, expected {what} from {low} to {high}")
+
+
+def config_like(rows: Sequence[Utterance], **settings: Any) -> SynthConfig:
+    """What a synthesiser would add to recordings: their words, lengths and rate, many accents.
+
+    Args:
+        rows: The recordings; of those the first 500 in order of their names are looked into.
+        settings: Of the config, as they are.
+
+    Raises:
+        AudioError: A recording cannot be read.
+        DataError: No words but silence and other words.
+    """
+    words = sorted({row.text for row in rows} - {SILENCE, UNKNOWN})
+    if not words:
+        raise DataError(f"no words to say beside {SILENCE} and {UNKNOWN}")
+    chosen = sorted(rows, key=lambda row: row.path)[:: -(-len(rows) // LENGTHS_READ)]
+    found = [read_own_rate(row.path) for row in chosen]
+    lengths_s = np.quantile([len(clip) / rate_hz for clip, rate_hz in found], CLIP_QUANTILES)
+    rates_hz, counts = np.unique([rate_hz for _, rate_hz in found], return_counts=True)
+    likeness: dict[str, Any] = {
+        "words": tuple(words),
+        "sample_rate_hz": int(rates_hz[counts.argmax()]),
+        "clip_s": tuple(float(round(max(length, 0.1), 3)) for length in lengths_s),
+        "lead_s": (0.0, 0.1),
+        "trail_s": (0.0, 0.15),
+        "snr_db": (10.0, 50.0),
+        "foreign": 0.4,
+    }
+    return SynthConfig(**{**likeness, **settings})
 
 
 def synthesise(
@@ -156,10 +197,17 @@ def make_clip(config: SynthConfig, voice: str, word: str, index: int) -> np.ndar
     key = json.dumps([config.seed, voice, word, index]).encode()
     rng = np.random.default_rng(int.from_bytes(hashlib.sha256(key).digest(), "big"))
     accents = espeak.available_accents(config.language)
+    text, accent, foreign = word, accents[rng.integers(len(accents))], False
+    if config.foreign and rng.random() < config.foreign:
+        others = espeak.foreign_accents(word, accent)
+        if others:
+            text, foreign = espeak.phonemes(word, accent), True
+            accent = others[rng.integers(len(others))]
     spoken = espeak.speak(
-        word,
+        text,
         voice,
-        accents[rng.integers(len(accents))],
+        accent,
+        as_phonemes=foreign,
         speed_wpm=int(rng.integers(*config.speed_wpm, endpoint=True)),
         pitch=int(rng.integers(*config.pitch, endpoint=True)),
         pitch_range=int(rng.integers(*config.pitch_range, endpoint=True)),
@@ -182,11 +230,12 @@ def place_word(word: np.ndarray, config: SynthConfig, rng: np.random.Generator) 
         rng: Draws from them.
 
     Returns:
-        float32 ``[num_samples]`` within -0.99..0.99: ``clip_s`` long where the word fits.
+        float32 ``[num_samples]`` within -0.99..0.99: a ``clip_s`` long where the word fits.
     """
     lead = round(rng.uniform(*config.lead_s) * config.sample_rate_hz)
     trail = round(rng.uniform(*config.trail_s) * config.sample_rate_hz)
-    clip_samples = round(config.clip_s * config.sample_rate_hz)
+    clip_s = config.clip_s[rng.integers(len(config.clip_s))]
+    clip_samples = round(clip_s * config.sample_rate_hz)
     num_samples = clip_samples if len(word) <= clip_samples else lead + len(word) + trail
     slack = num_samples - len(word)
     first = min(lead, slack)
