@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import ctypes
 import functools
+import itertools
 import os
 import re
 import shutil
@@ -72,6 +73,12 @@ FOREIGN = (
     "ar", "ca", "cs", "da", "de", "el", "es", "fa", "fi", "fr", "he", "hi", "hu", "id", "it",
     "ja", "ko", "nb", "nl", "pl", "pt", "ro", "ru", "sv", "sw", "ta", "tr", "uk",
 )  # fmt: skip
+# What learners say for sounds that their language does not have: five vowels, and the consonants
+# nearest to English ones. In espeak-ng's notation, in this order; after a vowel a schwa is nothing.
+PLAIN = (
+    ("t2", "t"), ("(?<=[aeiouAEIOUV03])@", ""), ("[@E3]", "e"), ("[AV]", "a"), ("[O0]", "o"),
+    ("I", "i"), ("U", "u"), (":", ""), ("T", "t"), ("D", "d"), ("w", "v"),
+)  # fmt: skip
 # A word that a language has all the sounds for is about as long in it; without one, far shorter.
 LEAST_FOREIGN_LENGTH = 0.7
 _SPEAKERS = {voice: row.split()[0] for row in SAME_SPEAKER for voice in row.split()}
@@ -130,24 +137,34 @@ def phonemes(text: str, accent: str) -> str:
 
 
 @functools.cache
-def foreign_accents(text: str, accent: str) -> tuple[str, ...]:
-    """Those of ``FOREIGN`` that have the sounds with which an accent pronounces a text.
+def foreign_accents(text: str, accent: str) -> tuple[tuple[str, str], ...]:
+    """How natives of other languages say a text that an accent pronounces in its way.
 
-    espeak-ng leaves a sound out that a language does not have; what is then left is too short.
+    With the sounds of their language where it has them, else with those of ``PLAIN``. espeak-ng
+    leaves a sound out that a language does not have; what is then left is too short.
+
+    Returns:
+        Those of ``FOREIGN`` that have the sounds, each with the phonemes.
 
     Raises:
         DataError, MissingExtraError, OutputError: As :func:`speak`.
     """
     manner = {"speed_wpm": 175, "pitch": 50, "pitch_range": 50, "seed": 1}
-    voice, notation = available_voices()[0], phonemes(text, accent)
-    own = len(speak(notation, voice, accent, **manner, as_phonemes=True))
-    return tuple(
-        other
-        for other in FOREIGN
-        if accent.partition("-")[0] != other
-        and len(speak(notation, voice, other, **manner, as_phonemes=True))
-        > LEAST_FOREIGN_LENGTH * own
-    )
+    voice, exact = available_voices()[0], phonemes(text, accent)
+    plain = exact
+    for sound, nearest in PLAIN:
+        plain = re.sub(sound, nearest, plain)
+
+    def length(notation: str, said_by: str) -> int:
+        return len(speak(notation, voice, said_by, **manner, as_phonemes=True))
+
+    least = LEAST_FOREIGN_LENGTH * length(exact, accent)
+    found = []
+    for other in FOREIGN:
+        if accent.partition("-")[0] != other:
+            sounds = (said for said in (exact, plain) if length(said, other) > least)
+            found += [(other, said) for said in itertools.islice(sounds, 1)]
+    return tuple(found)
 
 
 def speak(

@@ -201,8 +201,8 @@ def make_clip(config: SynthConfig, voice: str, word: str, index: int) -> np.ndar
     if config.foreign and rng.random() < config.foreign:
         others = espeak.foreign_accents(word, accent)
         if others:
-            text, foreign = espeak.phonemes(word, accent), True
-            accent = others[rng.integers(len(others))]
+            accent, text = others[rng.integers(len(others))]
+            foreign = True
     spoken = espeak.speak(
         text,
         voice,
