@@ -73,12 +73,13 @@ FOREIGN = (
     "ar", "ca", "cs", "da", "de", "el", "es", "fa", "fi", "fr", "he", "hi", "hu", "id", "it",
     "ja", "ko", "nb", "nl", "pl", "pt", "ro", "ru", "sv", "sw", "ta", "tr", "uk",
 )  # fmt: skip
-# What learners say for sounds that their language does not have: five vowels, and the consonants
-# nearest to English ones. In espeak-ng's notation, in this order; after a vowel a schwa is nothing.
-PLAIN = (
+# What learners say for sounds that their language does not have, in espeak-ng's notation, in this
+# order: first five plain vowels, then nearer consonants too. A schwa after a vowel is nothing.
+PLAIN_VOWELS = (
     ("t2", "t"), ("(?<=[aeiouAEIOUV03])@", ""), ("[@E3]", "e"), ("[AV]", "a"), ("[O0]", "o"),
-    ("I", "i"), ("U", "u"), (":", ""), ("T", "t"), ("D", "d"), ("w", "v"),
+    ("I", "i"), ("U", "u"), (":", ""),
 )  # fmt: skip
+PLAIN_CONSONANTS = (("T", "t"), ("D", "d"), ("w", "u"))
 # A word that a language has all the sounds for is about as long in it; without one, far shorter.
 LEAST_FOREIGN_LENGTH = 0.7
 _SPEAKERS = {voice: row.split()[0] for row in SAME_SPEAKER for voice in row.split()}
@@ -140,8 +141,8 @@ def phonemes(text: str, accent: str) -> str:
 def foreign_accents(text: str, accent: str) -> tuple[tuple[str, str], ...]:
     """How natives of other languages say a text that an accent pronounces in its way.
 
-    With the sounds of their language where it has them, else with those of ``PLAIN``. espeak-ng
-    leaves a sound out that a language does not have; what is then left is too short.
+    With the sounds of their language where it has them, else with plainer ones. espeak-ng leaves
+    a sound out that a language does not have; what is then left is too short.
 
     Returns:
         Those of ``FOREIGN`` that have the sounds, each with the phonemes.
@@ -151,9 +152,12 @@ def foreign_accents(text: str, accent: str) -> tuple[tuple[str, str], ...]:
     """
     manner = {"speed_wpm": 175, "pitch": 50, "pitch_range": 50, "seed": 1}
     voice, exact = available_voices()[0], phonemes(text, accent)
-    plain = exact
-    for sound, nearest in PLAIN:
-        plain = re.sub(sound, nearest, plain)
+    sounds = [exact]
+    for changes in (PLAIN_VOWELS, PLAIN_CONSONANTS):
+        plainer = sounds[-1]
+        for sound, nearest in changes:
+            plainer = re.sub(sound, nearest, plainer)
+        sounds.append(plainer)
 
     def length(notation: str, said_by: str) -> int:
         return len(speak(notation, voice, said_by, **manner, as_phonemes=True))
@@ -162,8 +166,8 @@ def foreign_accents(text: str, accent: str) -> tuple[tuple[str, str], ...]:
     found = []
     for other in FOREIGN:
         if accent.partition("-")[0] != other:
-            sounds = (said for said in (exact, plain) if length(said, other) > least)
-            found += [(other, said) for said in itertools.islice(sounds, 1)]
+            enough = (said for said in sounds if length(said, other) > least)
+            found += [(other, said) for said in itertools.islice(enough, 1)]
     return tuple(found)
 
 
