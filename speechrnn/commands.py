@@ -17,8 +17,7 @@ from speechrnn.errors import ConfigError, OutputError
 
 if TYPE_CHECKING:
     from speechrnn.background import BackgroundTest
-    from speechrnn.datasets.manifest import Split, Utterance
-    from speechrnn.recipe import Recipe
+    from speechrnn.datasets.manifest import Split
 
 OK, SOME_FAILED, WRONG_CALL, INTERRUPTED = 0, 1, 2, 130
 
@@ -94,8 +93,9 @@ def _augmentation_examples(options: argparse.Namespace) -> Callable[[], Path]:
     require_training("--listen-to-augmentation")
     from speechrnn.augmentation_examples import write_examples
     from speechrnn.datasets.manifest import read_data
+    from speechrnn.training_options import recipe_of
 
-    recipe = _recipe(options)
+    recipe = recipe_of(options)
     return lambda: write_examples(recipe, read_data(options.data), folder)
 
 
@@ -103,6 +103,7 @@ def train(options: argparse.Namespace) -> int:
     """Train a model and save it as a bundle."""
     from speechrnn.bundle import HEADER, check_output, read_log
     from speechrnn.extras import require_training
+    from speechrnn.training_options import public_name, recipe_of, rows_mixed_in, training_rows
 
     check_output(options.out)
     if (options.out / HEADER).exists() and not options.force and not options.resume:
@@ -113,14 +114,14 @@ def train(options: argparse.Namespace) -> int:
     if options.resume and _is_finished(options.out):
         print(f"{options.out}: is finished, nothing to resume")
         return OK
-    train_rows, val_rows = _training_rows(options)
-    also_rows = _rows_mixed_in(options, train_rows)
+    train_rows, val_rows = training_rows(options)
+    also_rows = rows_mixed_in(options, train_rows)
     require_training("train")
     from speechrnn.checkpoint import checkpoint_path
     from speechrnn.report import draw_training
     from speechrnn.train import train_model
 
-    recipe = _recipe(options)
+    recipe = recipe_of(options)
     if not val_rows:
         from speechrnn.datasets.manifest import split_by_speaker
 
@@ -131,8 +132,8 @@ def train(options: argparse.Namespace) -> int:
         val_rows,
         options.out,
         also_rows=also_rows,
-        data_name=" + ".join(map(_public_name, [options.data, *options.also])),
-        val_name=_public_name(options.val or options.data) + ("" if options.val else ", held out"),
+        data_name=" + ".join(map(public_name, [options.data, *options.also])),
+        val_name=public_name(options.val or options.data) + ("" if options.val else ", held out"),
         skip_broken=options.skip_broken,
         resume=options.resume,
         tensorboard=options.tensorboard,
@@ -155,78 +156,10 @@ def train(options: argparse.Namespace) -> int:
     return OK
 
 
-def _public_name(data: str) -> str:
-    """The data's last folder and name: a model is passed on, and says no more than it must."""
-    return "/".join(Path(data).resolve().parts[-2:])
-
-
-def _training_rows(options: argparse.Namespace) -> tuple[list[Utterance], list[Utterance]]:
-    from speechrnn.datasets.manifest import has_splits, read_data
-
-    if options.val:
-        train = read_data(options.data, "train" if has_splits(options.data) else "all")
-        val = read_data(options.val)
-    elif has_splits(options.data):
-        train, val = read_data(options.data, "train"), read_data(options.data, "val")
-    else:
-        train, val = read_data(options.data), []
-    if options.words:
-        from speechrnn.datasets.manifest import keep_words
-
-        words = options.words.split(",")
-        train = keep_words(train, words)
-        val = keep_words(val, words) if val else []
-    return train, val
-
-
-def _rows_mixed_in(options: argparse.Namespace, train: list[Utterance]) -> list[Utterance]:
-    """What --also names, every split of it; it may add no label."""
-    from speechrnn.datasets.manifest import read_data
-    from speechrnn.errors import DataError
-
-    known = {row.text for row in train}
-    found: list[Utterance] = []
-    for data in options.also:
-        rows = read_data(data)
-        for row in rows:
-            if row.text not in known:
-                raise DataError(
-                    f"--also {data}: holds the label {row.text!r}, which {options.data} does not "
-                    f"teach; expected no others than {', '.join(sorted(known))}"
-                )
-        found += rows
-    return found
-
-
 def _is_finished(bundle: Path) -> bool:
     from speechrnn.bundle import is_bundle, read_bundle
 
     return is_bundle(bundle) and bool(read_bundle(bundle).training.get("finished"))
-
-
-def _recipe(options: argparse.Namespace) -> Recipe:
-    """The recipe that --preset or --config, --set and --noise ask for.
-
-    The folder of noise is the one that is given, else the recipe's, else the one that the data
-    brings, where the recipe asks for recorded noise at all.
-    """
-    from dataclasses import replace
-
-    from speechrnn.config import apply_overrides, read_preset, read_toml
-    from speechrnn.datasets.manifest import BACKGROUND_NOISE
-    from speechrnn.recipe import Recipe
-
-    sections = read_toml(options.config) if options.config else read_preset(options.preset)
-    recipe = Recipe.from_mapping(apply_overrides(sections, options.set))
-    settings = recipe.augment.get("background_noise", {})
-    folder = options.noise or settings.get("folder")
-    own = Path(options.data) / BACKGROUND_NOISE
-    if not folder and "background_noise" in recipe.augment and own.is_dir():
-        folder = own
-    if not folder:
-        return recipe
-    settings = {**settings, "folder": str(folder)}
-    return replace(recipe, augment={**recipe.augment, "background_noise": settings})
 
 
 def evaluate(options: argparse.Namespace) -> int:

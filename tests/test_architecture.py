@@ -71,6 +71,7 @@ LAYERS = [
     "report_page",
     "transcribe",
     "demo",
+    "training_options",
     "commands",
     "cli",
     "__init__",  # the public names

@@ -262,6 +262,19 @@ def test_a_language_without_the_sounds_of_a_word_says_it_more_plainly() -> None:
     assert said["el"] == "s'iks"  # it has no short i
 
 
+@pytest.mark.parametrize("word", ["right", "nine", "five", "house", "eight"])
+def test_a_foreign_accent_says_a_word_to_its_end(word: str) -> None:
+    manner = {"speed_wpm": 170, "pitch": 50, "pitch_range": 50, "seed": 1, "as_phonemes": True}
+    said = espeak.foreign_accents(word, "en-us")
+    assert len(said) > 20
+    for accent, notation in said:
+        whole, without_end = (
+            espeak.speak(text, "Alex", accent, **manner).tobytes()
+            for text in (notation, notation[:-1])
+        )
+        assert whole != without_end, (accent, notation)
+
+
 def test_nobody_is_foreign_in_the_own_language() -> None:
     assert "de" not in dict(espeak.foreign_accents("drei", "de"))
 
@@ -274,9 +287,8 @@ def test_the_foreign_part_of_the_clips_is_the_one_asked_for(monkeypatch: Any) ->
         said.append(as_phonemes)
         return speak(*arguments, as_phonemes=as_phonemes, **settings)
 
-    espeak.foreign_accents("two", "en")  # which speaks to find out
     config = SynthConfig(words=("two",), foreign=0.5)
-    for accent in espeak.available_accents("en"):
+    for accent in espeak.available_accents("en"):  # which speak to find out
         espeak.foreign_accents("two", accent)
     monkeypatch.setattr(espeak, "speak", listen)
     for index in range(60):

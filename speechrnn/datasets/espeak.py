@@ -10,7 +10,6 @@ from __future__ import annotations
 
 import ctypes
 import functools
-import itertools
 import os
 import re
 import shutil
@@ -74,13 +73,16 @@ FOREIGN = (
     "ja", "ko", "nb", "nl", "pl", "pt", "ro", "ru", "sv", "sw", "ta", "tr", "uk",
 )  # fmt: skip
 # What learners say for sounds that their language does not have, in espeak-ng's notation, in this
-# order: first five plain vowels, then nearer consonants too. A schwa after a vowel is nothing.
+# order: first five plain vowels (and an English t between them as any t), then nearer consonants
+# too. A schwa after a vowel is nothing.
 PLAIN_VOWELS = (
     ("t2", "t"), ("(?<=[aeiouAEIOUV03])@", ""), ("[@E3]", "e"), ("[AV]", "a"), ("[O0]", "o"),
     ("I", "i"), ("U", "u"), (":", ""),
 )  # fmt: skip
 PLAIN_CONSONANTS = (("T", "t"), ("D", "d"), ("w", "u"))
-# A word that a language has all the sounds for is about as long in it; without one, far shorter.
+# A syllable that is heard behind a word if all of the word is: of these the first that is.
+PROBES = ("t'a", "t'A", "t'e")
+# A word whose vowels a language has is about as long in it.
 LEAST_FOREIGN_LENGTH = 0.7
 _SPEAKERS = {voice: row.split()[0] for row in SAME_SPEAKER for voice in row.split()}
 
@@ -141,8 +143,8 @@ def phonemes(text: str, accent: str) -> str:
 def foreign_accents(text: str, accent: str) -> tuple[tuple[str, str], ...]:
     """How natives of other languages say a text that an accent pronounces in its way.
 
-    With the sounds of their language where it has them, else with plainer ones. espeak-ng leaves
-    a sound out that a language does not have; what is then left is too short.
+    With the sounds of their language where it has them, else with plainer ones. espeak-ng falls
+    silent at the first sound that a language does not have: then nothing behind it is heard.
 
     Returns:
         Those of ``FOREIGN`` that have the sounds, each with the phonemes.
@@ -162,12 +164,16 @@ def foreign_accents(text: str, accent: str) -> tuple[tuple[str, str], ...]:
     def length(notation: str, said_by: str) -> int:
         return len(speak(notation, voice, said_by, **manner, as_phonemes=True))
 
+    def is_said(notation: str, said_by: str) -> bool:
+        heard = length(notation, said_by)
+        return heard > least and any(length(notation + p, said_by) > heard for p in PROBES)
+
     least = LEAST_FOREIGN_LENGTH * length(exact, accent)
     found = []
     for other in FOREIGN:
         if accent.partition("-")[0] != other:
-            enough = (said for said in sounds if length(said, other) > least)
-            found += [(other, said) for said in itertools.islice(enough, 1)]
+            said = next((sound for sound in sounds if is_said(sound, other)), None)
+            found += [(other, said)] if said is not None else []
     return tuple(found)
 
 
