@@ -38,6 +38,8 @@ def demo(options: argparse.Namespace) -> int:
 
 def synth(options: argparse.Namespace) -> int:
     """Synthesise a data set."""
+    import dataclasses
+
     from speechrnn.datasets.manifest import read_data
     from speechrnn.datasets.synth import SynthConfig, config_like, synthesise
     from speechrnn.progress import bar
@@ -53,7 +55,7 @@ def synth(options: argparse.Namespace) -> int:
     if options.sample_rate is not None:
         settings["sample_rate_hz"] = options.sample_rate
     if options.like:
-        config = config_like(read_data(options.like), **settings)
+        config = dataclasses.replace(config_like(read_data(options.like)), **settings)
     else:
         words = tuple(word.strip() for word in options.words.split(","))
         config = SynthConfig(words=words, **settings)
@@ -115,7 +117,7 @@ def train(options: argparse.Namespace) -> int:
         print(f"{options.out}: is finished, nothing to resume")
         return OK
     train_rows, val_rows = training_rows(options)
-    also_rows = rows_mixed_in(options, train_rows)
+    also_rows = rows_mixed_in(options)
     require_training("train")
     from speechrnn.checkpoint import checkpoint_path
     from speechrnn.report import draw_training

@@ -85,7 +85,9 @@ class Epochs:
             order = np.concatenate([order, len(examples) + np.arange(len(silence))])
             order, examples = rng.permutation(order), [*examples, *silence]
         num_samples = np.array([example.num_samples for example in examples])
-        order = bucketed(order, num_samples, config.batch_size, rng, batches=config.bucket_batches)
+        order = bucketed(
+            order, num_samples, config.batch_size, rng, bucket_batches=config.bucket_batches
+        )
         return examples, order
 
     def _silence(self, examples: Sequence[Example], order: np.ndarray, epoch: int) -> list[Example]:

@@ -43,7 +43,7 @@ Labels, in order: {", ".join(f"`{label}`" for label in config["labels"])}
 
 ## Training
 Data: {training.get("data", "not recorded")}; {training.get("utterances", "?")} recordings of
-{training.get("speakers", "?")} speakers. Seed {training.get("seed", "?")},
+{training.get("speakers", "?")} speakers{_mixed_in(training)}. Seed {training.get("seed", "?")},
 {training.get("epochs_done", "?")} epochs{"" if training.get("finished") else " (stopped early)"}.
 speechrnn {config["speechrnn_version"]}.
 
@@ -60,3 +60,8 @@ voices with `speechrnn evaluate`.
 It knows only its labels; without a threshold it answers with one of them whatever it hears. It was
 not tested on voices, rooms, microphones or languages other than those of its data.
 """
+
+
+def _mixed_in(training: Mapping[str, Any]) -> str:
+    count = training.get("mixed_in", 0)
+    return f", and {count} of other voices mixed in" if count else ""

@@ -58,11 +58,13 @@ class TrainConfig:
         keep: "best": the weights that recognised the validation recordings best; "last": those
             that the training ended with, which no recording chose.
         class_balance: 0 shows each recording equally often, 1 each label; between, in proportion
-            to ``n ** (1 - class_balance)`` for a label with ``n`` recordings.
+            to ``n ** (1 - class_balance)`` for a label with ``n`` recordings. It looks at the
+            training data alone, not at what is mixed in; so does ``unknown_fraction``.
         also_fraction: Part of an epoch's words that recordings mixed in make up (--also), drawn
             anew each time, be they few or many.
         silence_fraction: Part of an epoch that is made noise under the label ``_silence_``.
-        unknown_fraction: Largest part of an epoch with the label ``_unknown_``.
+        unknown_fraction: Largest part of the training data of an epoch with the label
+            ``_unknown_``.
         memory_mb: Recordings held in memory; the rest is read anew for each epoch, with the same
             result.
         checkpoint_s: Seconds between two checkpoints, from which --resume goes on.

@@ -22,11 +22,11 @@ from speechrnn.checkpoint import Checkpoint, checkpoint_path, load_checkpoint, s
 from speechrnn.datasets.augment import augmentations_from_mapping, prepare_augmentations
 from speechrnn.datasets.augment_mel import change_log_mel
 from speechrnn.datasets.batches import prefetch
-from speechrnn.datasets.examples import Example, load_examples, row_targets
+from speechrnn.datasets.examples import Example, HeldExample, load_examples, row_targets
 from speechrnn.datasets.manifest import SILENCE, Utterance, check_disjoint
 from speechrnn.decoding import Decision
 from speechrnn.epochs import Epochs
-from speechrnn.errors import AudioError, DataError
+from speechrnn.errors import AudioError, ConfigError, DataError
 from speechrnn.labels import Labels
 from speechrnn.model import build_model
 from speechrnn.optimizer import (
@@ -92,12 +92,19 @@ def train_model(
 
     Raises:
         DataError: Unusable recordings, a shared speaker, a single label.
-        ConfigError: The checkpoint is of another recipe or of other data.
+        ConfigError: The checkpoint is of another recipe or of other data, or ``also_fraction``
+            leaves nothing for what is mixed in.
         ModelError: There is no checkpoint to resume from, or it is damaged.
         OutputError: ``out`` cannot be written.
     """
     check_output(out)
-    check_disjoint([*train_rows, *also_rows], val_rows)
+    check_disjoint(train_rows, val_rows)
+    check_disjoint(also_rows, val_rows, name="what is mixed in (--also)")
+    if also_rows and not recipe.train.also_fraction:
+        raise ConfigError(
+            "train.also_fraction: got 0, so what is mixed in (--also) would never be heard; "
+            "expected more, or leave --also out"
+        )
     made = (SILENCE,) if recipe.train.silence_fraction else ()
     labels = Labels.from_texts([*(row.text for row in train_rows), *made])
     if len(labels) < 2:
@@ -149,7 +156,7 @@ class _Session:
         skip_broken: bool,
     ) -> tuple[AudioError, ...]:
         """Read the recordings; the errors of those that could not be."""
-        model, left_out = self.recipe.model, []
+        model, left_out, memory_mb = self.recipe.model, [], self.config.memory_mb
         found: list[list[Example]] = []
         for rows, name in ((train_rows, "train"), (val_rows, "val"), (also_rows, "also")):
             examples, errors = load_examples(
@@ -158,12 +165,14 @@ class _Session:
                 model.head,
                 self.rate_hz,
                 model.features.window_length,
-                memory_mb=self.config.memory_mb,
+                memory_mb=memory_mb,
                 skip_broken=skip_broken,
                 purpose=f"reading {name}",
             )
             found.append(examples)
             left_out += errors
+            held = (e.waveform.nbytes for e in examples if isinstance(e, HeldExample))
+            memory_mb = max(0.0, memory_mb - sum(held) / 1e6)
         self.train_examples, self.val_examples, self.also_examples = found
         return tuple(left_out)
 

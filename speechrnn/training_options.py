@@ -13,8 +13,8 @@ from speechrnn.datasets.manifest import (
     has_splits,
     keep_words,
     read_data,
+    with_unknown,
 )
-from speechrnn.errors import DataError
 
 if TYPE_CHECKING:
     from speechrnn.recipe import Recipe
@@ -36,20 +36,10 @@ def training_rows(options: argparse.Namespace) -> tuple[list[Utterance], list[Ut
     return train, val
 
 
-def rows_mixed_in(options: argparse.Namespace, train: list[Utterance]) -> list[Utterance]:
-    """What --also names, every split of it; it may add no label."""
-    known = {row.text for row in train}
-    found: list[Utterance] = []
-    for data in options.also:
-        rows = read_data(data)
-        for row in rows:
-            if row.text not in known:
-                raise DataError(
-                    f"--also {data}: holds the label {row.text!r}, which {options.data} does not "
-                    f"teach; expected no others than {', '.join(sorted(known))}"
-                )
-        found += rows
-    return found
+def rows_mixed_in(options: argparse.Namespace) -> list[Utterance]:
+    """What --also names, every split of it; other words than those of --words are unknown."""
+    found = [row for data in options.also for row in read_data(data)]
+    return with_unknown(found, options.words.split(",")) if options.words else found
 
 
 def recipe_of(options: argparse.Namespace) -> Recipe:

@@ -38,10 +38,20 @@ def recipe(**train: Any) -> Recipe:
     return Recipe.from_mapping({**SECTIONS, "train": {**SECTIONS["train"], **train}})
 
 
-def fit(data: Path, out: Path, chosen: Recipe, *, resume: bool = False) -> TrainResult:
+def fit(
+    data: Path, out: Path, chosen: Recipe, *, resume: bool = False, num_also: int = 5
+) -> TrainResult:
+    """Train on half of the recordings, with some of the others mixed in."""
     train_rows, val_rows = split_by_speaker(read_data(data), 0.3)
     return train_model(
-        chosen, train_rows, val_rows, out, data_name="tones", val_name="others", resume=resume
+        chosen,
+        train_rows[::2],
+        val_rows,
+        out,
+        also_rows=train_rows[1::2][:num_also],
+        data_name="tones",
+        val_name="others",
+        resume=resume,
     )
 
 
@@ -86,6 +96,16 @@ def test_ctrl_c_and_resume_equal_uninterrupted(
         assert fit(tiny_data, tmp_path / "b", recipe()).interrupted
     result = fit(tiny_data, tmp_path / "b", recipe(), resume=True)
     assert outcome(result.bundle) == outcome(whole)
+
+
+def test_other_recordings_mixed_in_are_another_training(
+    tiny_data: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+):
+    with monkeypatch.context() as patched:
+        stop_training(patched, after=2)
+        fit(tiny_data, tmp_path / "b", recipe())
+    with pytest.raises(ConfigError, match="recordings mixed in"):
+        fit(tiny_data, tmp_path / "b", recipe(), resume=True, num_also=4)
 
 
 def test_a_new_training_forgets_the_checkpoint_of_an_old_one(tiny_data: Path, tmp_path: Path):

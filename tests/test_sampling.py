@@ -101,7 +101,7 @@ def test_buckets_keep_the_order_but_for_what_is_filled_together(
 ):
     lengths, rng = np.array(num_samples), np.random.default_rng(0)
     order = rng.permutation(len(lengths))
-    found = bucketed(order, lengths, batch_size, rng, batches=batches)
+    found = bucketed(order, lengths, batch_size, rng, bucket_batches=batches)
     size = min(batch_size, len(order))
     assert len(found) == len(order) // size * size
     for start in range(0, len(found), batches * size):
@@ -117,7 +117,7 @@ def test_buckets_keep_the_order_but_for_what_is_filled_together(
 def test_recordings_of_one_length_are_shuffled_all_the_same():
     rng = np.random.default_rng(0)
     first, second = (
-        bucketed(rng.permutation(64), np.full(64, 5), 4, rng, batches=4) for _ in range(2)
+        bucketed(rng.permutation(64), np.full(64, 5), 4, rng, bucket_batches=4) for _ in range(2)
     )
     assert sorted(first) == sorted(second) == list(range(64))
     assert (first != second).any()

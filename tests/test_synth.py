@@ -15,6 +15,7 @@ import numpy as np
 import pytest
 import soundfile
 
+from speechrnn import cli
 from speechrnn.datasets import espeak, synth
 from speechrnn.datasets.manifest import (
     SILENCE,
@@ -305,12 +306,12 @@ def test_what_is_made_like_recordings_has_their_words_rate_and_lengths(tmp_path:
         path = tmp_path / f"{text}.wav"
         soundfile.write(path, np.full(round(8000 * duration_s), 0.1), 8000)
         rows.append(Utterance(path, text))
-    config = synth.config_like(rows, num_voices=4, foreign=0.1)
+    config = synth.config_like(rows)
     assert config.words == ("go", "stop")
     assert config.sample_rate_hz == 8000
     assert min(config.clip_s) < 0.4
     assert 0.8 < max(config.clip_s) < 0.91
-    assert config.foreign == 0.1
+    assert config.foreign > 0
     lengths = {len(make_clip(config, "Alex", "go", index)) for index in range(20)}
     assert len(lengths) > 3
 
@@ -318,6 +319,46 @@ def test_what_is_made_like_recordings_has_their_words_rate_and_lengths(tmp_path:
 def test_recordings_without_a_word_are_refused(tmp_path: Path) -> None:
     with pytest.raises(DataError, match="no words to say"):
         synth.config_like([Utterance(tmp_path / "a.wav", SILENCE)])
+
+
+def call(*arguments: object) -> tuple[int, SynthConfig | None]:
+    """Run ``speechrnn data synth``; its exit status, and the config that it came to."""
+    chosen: list[SynthConfig] = []
+
+    def note(config: SynthConfig, out_dir: Path, **_: Any) -> dict[str, Path]:
+        chosen.append(config)
+        return {}
+
+    with pytest.MonkeyPatch.context() as patched:
+        patched.setattr(synth, "synthesise", note)
+        try:
+            status = cli.main(["data", "synth", "--out", "x", *map(str, arguments)])
+        except SystemExit as stop:
+            status = int(stop.code or 0)
+    return status, chosen[0] if chosen else None
+
+
+def test_the_command_takes_words_and_its_defaults() -> None:
+    status, config = call("--words", "go, turn on")
+    assert (status, config) == (0, SynthConfig(words=("go", "turn on")))
+
+
+def test_the_command_takes_everything_from_recordings_but_what_is_said(tmp_path: Path) -> None:
+    path = tmp_path / "go" / "a.wav"
+    path.parent.mkdir()
+    soundfile.write(path, np.full(4000, 0.1), 8000)
+    like = synth.config_like(read_data(tmp_path))
+    assert call("--like", tmp_path) == (0, like)
+    status, config = call("--like", tmp_path, "--foreign", 0, "--sample-rate", 16000, "--voices", 9)
+    expected = dataclasses.replace(like, foreign=0.0, sample_rate_hz=16000, num_voices=9)
+    assert (status, config) == (0, expected)
+
+
+@pytest.mark.parametrize(
+    "options", [(), ("--words", "a", "--like", "b"), ("--like", "no such data")]
+)
+def test_a_wrong_call_makes_nothing(options: tuple[str, ...]) -> None:
+    assert call(*options) == (2, None)
 
 
 # --- names
@@ -411,6 +452,7 @@ def check_one_line(error: pytest.ExceptionInfo[Exception]) -> None:
         {"clips_per_voice": 0},
         {"clip_s": (float("nan"),)},
         {"clip_s": ()},
+        {"clip_s": 1.0},
         {"foreign": 1.5},
         {"pitch": (50, 100)},
         {"pitch": (60, 50)},

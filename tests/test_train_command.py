@@ -68,6 +68,13 @@ def test_a_word_that_nobody_says_is_refused(train: Callable):
     assert "--words: no recording says 'gone'" in result.err
 
 
+def copies(data: Path, folder: Path) -> list[Utterance]:
+    return [
+        dataclasses.replace(row, path=Path(shutil.copy(row.path, folder / f"{i}.wav")))
+        for i, row in enumerate(read_data(data))
+    ]
+
+
 def manifest_of(rows: list[Utterance], file: Path, speaker: str) -> Path:
     lines = (
         json.dumps({"audio_filepath": str(row.path), "text": row.text, "speaker": speaker})
@@ -78,14 +85,11 @@ def manifest_of(rows: list[Utterance], file: Path, speaker: str) -> Path:
 
 
 def test_recordings_of_other_voices_are_mixed_in(train: Callable, tiny_data: Path, tmp_path: Path):
-    rows = [
-        dataclasses.replace(row, path=Path(shutil.copy(row.path, tmp_path / f"{i}.wav")))
-        for i, row in enumerate(read_data(tiny_data)[:5])
-    ]
-    also = manifest_of(rows, tmp_path / "made.jsonl", "espeak-ng")
+    also = manifest_of(copies(tiny_data, tmp_path)[:5], tmp_path / "made.jsonl", "espeak-ng")
     assert train("--also", also).status == 0
     training = read_bundle(tmp_path / "b").training
     assert training["mixed_in"] == 5
+    assert "and 5 of other voices mixed in" in (tmp_path / "b" / "MODEL_CARD.md").read_text()
     assert training["data"].endswith("/data + " + "/".join(also.parts[-2:]))
 
 
@@ -94,7 +98,7 @@ def test_what_is_mixed_in_may_not_share_a_speaker_with_the_validation(
 ):
     result = train("--also", tiny_data)
     assert result.status == 2
-    assert "speaker" in result.err
+    assert "speakers stand in what is mixed in (--also) and the validation data" in result.err
 
 
 def test_what_is_mixed_in_may_not_add_a_label(train: Callable, tiny_data: Path, tmp_path: Path):
@@ -102,8 +106,26 @@ def test_what_is_mixed_in_may_not_add_a_label(train: Callable, tiny_data: Path, 
     also = manifest_of(rows, tmp_path / "made.jsonl", "espeak-ng")
     result = train("--also", also)
     assert result.status == 2
-    assert f"--also {also}: holds the label 'gone'" in result.err
-    assert "go, turn on, نعم" in result.err
+    assert "unknown label 'gone'; the model knows go, turn on, نعم" in result.err
+    assert str(rows[0].path) in result.err
+
+
+def test_other_words_of_what_is_mixed_in_become_unknown_too(
+    train: Callable, tiny_data: Path, tmp_path: Path
+):
+    also = manifest_of(copies(tiny_data, tmp_path), tmp_path / "made.jsonl", "espeak-ng")
+    result = train("--words", "go,نعم", "--also", also)
+    assert result.status == 0, result.err
+    assert read_bundle(tmp_path / "b").labels.symbols == ("_unknown_", "go", "نعم")
+
+
+def test_to_mix_something_in_at_a_share_of_zero_is_refused(
+    train: Callable, tiny_data: Path, tmp_path: Path
+):
+    also = manifest_of(copies(tiny_data, tmp_path), tmp_path / "made.jsonl", "espeak-ng")
+    result = train("--also", also, "--set", "train.also_fraction=0")
+    assert result.status == 2
+    assert "train.also_fraction: got 0" in result.err
 
 
 def test_noise_comes_from_the_folder_given(train: Callable, noise: Path, tmp_path: Path):

@@ -14,8 +14,9 @@ from speechrnn.datasets.augment_mixup import Mixup
 from speechrnn.datasets.examples import Example
 from speechrnn.datasets.waveforms import WaveformAugmentation, Waveforms
 
-# Room that augmentations have to lengthen a recording, as far as others are as long.
-ROOM_S = 0.2
+# Behind the longest recording of a batch there is room for it to be shifted and slowed: so much,
+# or this part of it, if that is more; but never beyond the longest recording of all.
+ROOM_S, ROOM_FRACTION = 0.2, 0.25
 # Batches made ahead of the training step, in a thread of their own.
 PREFETCHED_BATCHES = 4
 
@@ -64,9 +65,10 @@ def training_batches(
     for number in range(first, len(order) // size):
         rng = np.random.default_rng([*seed, number])
         chosen = [examples[i] for i in order[number * size : (number + 1) * size]]
-        room = max(example.num_samples for example in chosen) + round(ROOM_S * sample_rate_hz)
+        most = max(example.num_samples for example in chosen)
+        room = most + round(max(ROOM_S * sample_rate_hz, ROOM_FRACTION * most))
         waveforms = Waveforms.stack(
-            [example.waveform for example in chosen], sample_rate_hz, least=min(room, longest)
+            [example.waveform for example in chosen], sample_rate_hz, min_samples=min(room, longest)
         )
         for augmentation in augmentations:
             waveforms = augmentation.apply(waveforms, rng)

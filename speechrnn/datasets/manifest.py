@@ -59,7 +59,7 @@ def read_data(path: str | Path, split: Split = "all") -> list[Utterance]:
 
     Args:
         path: A folder of labelled folders, or a manifest.
-        split: Which part; only a folder with Speech Commands' lists has parts.
+        split: Which part; only a folder with lists or manifests of its parts has any.
 
     Raises:
         DataError: Nothing there, an unknown format, a faulty row, or no rows at all.
@@ -171,12 +171,21 @@ def keep_words(rows: Sequence[Utterance], words: Sequence[str]) -> list[Utteranc
             f"--words: no recording says {missing[0]!r}; "
             f"expected some of {', '.join(sorted(texts))}"
         )
-    kept = {*wanted, SILENCE}
+    return with_unknown(rows, wanted)
+
+
+def with_unknown(rows: Sequence[Utterance], words: Sequence[str]) -> list[Utterance]:
+    """As :func:`keep_words`, where nobody needs to say all of the words."""
+    kept = {*(normalise_text(word) for word in words), SILENCE}
     return [row if row.text in kept else replace(row, text=UNKNOWN) for row in rows]
 
 
-def check_disjoint(train: Iterable[Utterance], val: Iterable[Utterance]) -> None:
+def check_disjoint(
+    train: Iterable[Utterance], val: Iterable[Utterance], *, name: str = "the training"
+) -> None:
     """Refuse training and validation rows that share a speaker or a file.
+
+    ``name`` is what the error calls the training rows.
 
     Raises:
         DataError: They do, and the result would flatter the model.
@@ -185,13 +194,13 @@ def check_disjoint(train: Iterable[Utterance], val: Iterable[Utterance]) -> None
     both = sorted({row.speaker for row in train} & {row.speaker for row in val} - {""})
     if both:
         raise DataError(
-            f"{len(both)} speakers stand in the training and the validation data ({both[0]} is "
+            f"{len(both)} speakers stand in {name} and the validation data ({both[0]} is "
             "one), expected none; accuracy on known voices says nothing about new ones"
         )
     files = {row.path.resolve() for row in train} & {row.path.resolve() for row in val}
     if files:
         raise DataError(
-            f"{min(files)}: stands in the training and the validation data, expected in one only"
+            f"{min(files)}: stands in {name} and the validation data, expected in one only"
         )
 
 

@@ -61,35 +61,35 @@ def bucketed(
     batch_size: int,
     rng: np.random.Generator,
     *,
-    batches: int,
+    bucket_batches: int,
 ) -> np.ndarray:
     """An order whose batches hold recordings of like length, so that little is padding.
 
-    What would fill ``batches`` batches in turn is sorted by length, and the batches that this
-    makes are shuffled. Those at the end of the order that fill no whole batch are left out, be
-    they long or short.
+    What would fill ``bucket_batches`` batches in turn is sorted by length, and the batches that
+    this makes are shuffled. Those at the end of the order that fill no whole batch are left out,
+    be they long or short.
 
     Args:
         order: Indices of examples.
         num_samples: Length of each of the examples.
         batch_size: Examples in a batch; fewer where there are not as many.
         rng: Decides the order of the batches.
-        batches: Sorted together; 1 leaves the order as it is.
+        bucket_batches: Batches sorted together; 1 leaves the order as it is.
     """
     size = min(batch_size, len(order))
     whole = len(order) // size
     filled: list[np.ndarray] = []
-    for start in range(0, whole, batches):
-        chosen = order[start * size : min(start + batches, whole) * size]
-        if batches > 1:
+    for start in range(0, whole, bucket_batches):
+        chosen = order[start * size : min(start + bucket_batches, whole) * size]
+        if bucket_batches > 1:
             chosen = chosen[np.argsort(num_samples[chosen], kind="stable")]
         rows = chosen.reshape(-1, size)
-        filled.append(rows[rng.permutation(len(rows))] if batches > 1 else rows)
+        filled.append(rows[rng.permutation(len(rows))] if bucket_batches > 1 else rows)
     return np.concatenate(filled).reshape(-1)
 
 
 def draw_from(group: np.ndarray, size: int, rng: np.random.Generator) -> np.ndarray:
-    """``size`` of the group: everyone as often as another, but for one."""
+    """``size`` of the group: nobody more than once oftener than another."""
     times, rest = divmod(size, len(group))
     extra = rng.permutation(len(group))[:rest] if rest else np.zeros(0, np.int64)
     return group[np.concatenate([np.tile(np.arange(len(group)), times), extra])]

@@ -22,7 +22,6 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from itertools import product
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import soundfile
@@ -96,8 +95,11 @@ class SynthConfig:
         for word in words:
             if not word or not word.isprintable() or words.count(word) > 1:
                 raise ConfigError(f"words: got {word!r}, expected printable text, each word once")
-        if not self.clip_s or not all(0.1 <= length <= 60 for length in self.clip_s):
-            raise ConfigError(f"clip_s: got {self.clip_s}, expected lengths from 0.1 to 60")
+        lengths_s = self.clip_s if isinstance(self.clip_s, tuple) else ()
+        if not lengths_s or not all(0.1 <= length_s <= 60 for length_s in lengths_s):
+            raise ConfigError(
+                f"clip_s: got {self.clip_s}, expected a tuple of seconds from 0.1 to 60"
+            )
         for name, low, high in _BOUNDS:
             got = getattr(self, name)
             ends = got if isinstance(got, tuple) else (got, got)
@@ -106,12 +108,11 @@ class SynthConfig:
                 raise ConfigError(f"{name}: got {got}, expected {what} from {low} to {high}")
 
 
-def config_like(rows: Sequence[Utterance], **settings: Any) -> SynthConfig:
+def config_like(rows: Sequence[Utterance]) -> SynthConfig:
     """What a synthesiser would add to recordings: their words, lengths and rate, many accents.
 
     Args:
-        rows: The recordings; of those the first 500 in order of their names are looked into.
-        settings: Of the config, as they are.
+        rows: The recordings; at most 500, spread evenly over all, are looked into.
 
     Raises:
         AudioError: A recording cannot be read.
@@ -124,16 +125,15 @@ def config_like(rows: Sequence[Utterance], **settings: Any) -> SynthConfig:
     found = [read_own_rate(row.path) for row in chosen]
     lengths_s = np.quantile([len(clip) / rate_hz for clip, rate_hz in found], CLIP_QUANTILES)
     rates_hz, counts = np.unique([rate_hz for _, rate_hz in found], return_counts=True)
-    likeness: dict[str, Any] = {
-        "words": tuple(words),
-        "sample_rate_hz": int(rates_hz[counts.argmax()]),
-        "clip_s": tuple(float(round(max(length, 0.1), 3)) for length in lengths_s),
-        "lead_s": (0.0, 0.1),
-        "trail_s": (0.0, 0.15),
-        "snr_db": (10.0, 50.0),
-        "foreign": 0.4,
-    }
-    return SynthConfig(**{**likeness, **settings})
+    return SynthConfig(
+        words=tuple(words),
+        sample_rate_hz=int(rates_hz[counts.argmax()]),
+        clip_s=tuple(float(round(max(length, 0.1), 3)) for length in lengths_s),
+        lead_s=(0.0, 0.1),
+        trail_s=(0.0, 0.15),
+        snr_db=(10.0, 50.0),
+        foreign=0.4,
+    )
 
 
 def synthesise(

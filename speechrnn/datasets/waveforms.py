@@ -39,14 +39,14 @@ class Waveforms:
 
     @classmethod
     def stack(
-        cls, waveforms: Sequence[np.ndarray], sample_rate_hz: int, *, least: int = 0
+        cls, waveforms: Sequence[np.ndarray], sample_rate_hz: int, *, min_samples: int = 0
     ) -> Waveforms:
         """From float32 ``[samples]`` each, padded to a multiple of ``PADDING_S``.
 
-        ``least`` samples at any rate: room for recordings to grow into.
+        At least ``min_samples`` long, so that recordings have room to grow into.
         """
         num_samples = np.array([len(waveform) for waveform in waveforms], np.int32)
-        size = padded_length(max(int(num_samples.max()), least), sample_rate_hz)
+        size = padded_length(max(int(num_samples.max()), min_samples), sample_rate_hz)
         stacked = np.zeros((len(waveforms), size), np.float32)
         for row, waveform in zip(stacked, waveforms, strict=True):
             row[: len(waveform)] = waveform
