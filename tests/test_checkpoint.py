@@ -39,7 +39,7 @@ def recipe(**train: Any) -> Recipe:
 
 
 def fit(
-    data: Path, out: Path, chosen: Recipe, *, resume: bool = False, num_also: int = 5
+    data: Path, out: Path, chosen: Recipe, *, resume: bool = False, num_also: int = 3
 ) -> TrainResult:
     """Train on half of the recordings, with some of the others mixed in."""
     train_rows, val_rows = split_by_speaker(read_data(data), 0.3)
@@ -105,7 +105,7 @@ def test_other_recordings_mixed_in_are_another_training(
         stop_training(patched, after=2)
         fit(tiny_data, tmp_path / "b", recipe())
     with pytest.raises(ConfigError, match="recordings mixed in"):
-        fit(tiny_data, tmp_path / "b", recipe(), resume=True, num_also=4)
+        fit(tiny_data, tmp_path / "b", recipe(), resume=True, num_also=2)
 
 
 def test_a_new_training_forgets_the_checkpoint_of_an_old_one(tiny_data: Path, tmp_path: Path):
