@@ -99,6 +99,26 @@ def make_parser() -> argparse.ArgumentParser:
     )
     _add_recipe(check, example="augment.speed.low=1")
 
+    sequences = _add(data_choices, "sequences", "put single words together to utterances")
+    sequences.add_argument("data", metavar="DATA", help="a folder per label, or a manifest")
+    sequences.add_argument("--out", type=Path, required=True, metavar="DIR")
+    sequences.add_argument("--count", type=int, default=500, metavar="N", help="default: 500")
+    sequences.add_argument(
+        "--num-words", type=int, nargs=2, default=(1, 5), metavar=("LOW", "HIGH"), help="1 to 5"
+    )
+    sequences.add_argument(
+        "--gap",
+        type=float,
+        nargs=2,
+        default=(-0.05, 0.4),
+        metavar=("LOW", "HIGH"),
+        help="seconds between two words, negative where they overlap; default: -0.05 to 0.4",
+    )
+    sequences.add_argument("--split", choices=("train", "val", "test", "all"), default="all")
+    sequences.add_argument("--sample-rate", type=int, default=16000, metavar="HZ")
+    sequences.add_argument("--seed", type=int, default=0)
+    _add_skip_broken(sequences)
+
     train = _add(choices, "train", "train a model and save it as a bundle")
     train.add_argument("--data", required=True, help="a folder per label, or a .jsonl manifest")
     train.add_argument("--val", metavar="DATA", help="other speakers; default: split by speaker")

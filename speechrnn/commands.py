@@ -67,6 +67,36 @@ def synth(options: argparse.Namespace) -> int:
     return OK
 
 
+def sequences(options: argparse.Namespace) -> int:
+    """Put recordings of single words together to utterances of several."""
+    from speechrnn.datasets.manifest import read_data
+    from speechrnn.datasets.reading import load_waveforms
+    from speechrnn.datasets.sequences import SequenceConfig, clips_by_speaker, write_sequences
+    from speechrnn.progress import bar
+
+    config = SequenceConfig(
+        num_words=tuple(options.num_words), gap_s=tuple(options.gap), seed=options.seed
+    )
+    if options.count < 1 or not 4000 <= options.sample_rate <= 192_000:
+        raise ConfigError(
+            f"--count {options.count}, --sample-rate {options.sample_rate}: expected at least 1 "
+            "utterance, and 4000 to 192000 Hz"
+        )
+    rows = read_data(options.data, options.split)
+    loaded, errors = load_waveforms(
+        rows, options.sample_rate, 1, skip_broken=options.skip_broken, purpose="reading"
+    )
+    speakers = clips_by_speaker(loaded, options.sample_rate)
+    with bar("putting together", unit="utterance") as show:
+        manifest = write_sequences(
+            speakers, options.sample_rate, config, options.count, options.out, progress=show
+        )
+    print(f"{options.count} utterances of {len(speakers)} speakers: {manifest}")
+    for error in errors:
+        complain(f"left out: {error}")
+    return SOME_FAILED if errors else OK
+
+
 def check(options: argparse.Namespace) -> int:
     """Count what a data set holds, and say what is wrong with it."""
     from speechrnn.datasets.check import check_data, describe_report

@@ -42,6 +42,7 @@ LAYERS = [
     "datasets.augment_mixup",
     "datasets.espeak",
     "datasets.synth",
+    "datasets.sequences",
     "encoders",
     "heads",
     "datasets.examples",  # a head knows the targets of a text

@@ -1,0 +1,267 @@
+"""Utterances of several commands, put together from recordings of single ones.
+
+    one speaker's recordings -> cut to the word -> level -> gaps or crossfades -> noise -> waveform
+
+Nobody says "set timer four five" into a data set of single words; this is as near as it comes. All
+words of an utterance are one speaker's. Where each of them begins and ends is known to the sample.
+An utterance depends on ``(seed, index)``, the settings and the recordings, never on the others.
+"""
+
+from __future__ import annotations
+
+import json
+from collections import defaultdict
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import soundfile
+
+from speechrnn.config import to_mapping
+from speechrnn.datasets.augment_noise import coloured_noise
+from speechrnn.datasets.manifest import SILENCE, UNKNOWN, Utterance
+from speechrnn.errors import ConfigError, DataError, OutputError
+from speechrnn.files import check_place, write_atomically
+
+# What is this far below the loudest 10 ms of a recording, at its ends, is not the word, ...
+TRIM_DB, TRIM_FRAME_S = 35.0, 0.01
+# ... nor, in a noisy one, what stands out from its quietest tenth by less than this; ...
+NOISE_PERCENTILE, LEAST_RISE_DB = 10, 6.0
+# ... but whatever is nearer to the loudest is, for a recording may be nothing but its word.
+MOST_TRIM_DB = 15.0
+# Weak consonants are the word too: so much is kept around what is loud.
+TRIM_MARGIN_S = 0.03
+MAX_PEAK = 0.99
+
+_BOUNDS = (
+    ("num_words", 1, 1000),
+    ("gap_s", -0.5, 60),
+    ("lead_s", 0, 60),
+    ("trail_s", 0, 60),
+    ("level_dbfs", -60, -6),
+    ("word_gain_db", -20, 20),
+    ("snr_db", -20, 100),
+    ("noise_exponent", 0, 2),
+)
+
+
+@dataclass(frozen=True)
+class SequenceConfig:
+    """The ranges from which each utterance is drawn, uniformly, as ``(lowest, highest)``.
+
+    Attributes:
+        num_words: Words of an utterance.
+        gap_s: Between two words; where it is negative they overlap, one fading into the other.
+        lead_s: Before the first word.
+        trail_s: Behind the last.
+        level_dbfs: Mean power of the words together, against full scale.
+        word_gain_db: Of a word against the others.
+        snr_db: The words' mean power over the noise's.
+        noise_exponent: Its power falls as ``1 / f ** x``: 0 is white, 1 pink, 2 brown.
+        seed: Decides everything that is drawn.
+
+    Raises:
+        ConfigError: A range out of bounds, or the wrong way round.
+    """
+
+    num_words: tuple[int, int] = (1, 5)
+    gap_s: tuple[float, float] = (-0.05, 0.4)
+    lead_s: tuple[float, float] = (0.1, 0.4)
+    trail_s: tuple[float, float] = (0.1, 0.4)
+    level_dbfs: tuple[float, float] = (-35.0, -20.0)
+    word_gain_db: tuple[float, float] = (-3.0, 3.0)
+    snr_db: tuple[float, float] = (15.0, 50.0)
+    noise_exponent: tuple[float, float] = (0.0, 2.0)
+    seed: int = 0
+
+    def __post_init__(self) -> None:
+        for name, least, most in _BOUNDS:
+            got = getattr(self, name)
+            if not (len(got) == 2 and least <= got[0] <= got[1] <= most):
+                raise ConfigError(
+                    f"sequences.{name}: got {got}, expected (low, high) from {least} to {most}"
+                )
+        if self.seed < 0:
+            raise ConfigError(f"sequences.seed: got {self.seed}, expected 0 or more")
+
+
+@dataclass(frozen=True)
+class SpokenWord:
+    """A word of a made utterance, and where it is, in samples."""
+
+    text: str
+    start: int
+    end: int
+
+
+@dataclass(frozen=True)
+class MadeUtterance:
+    """float32 ``[num_samples]`` within -0.99..0.99, and its words in order."""
+
+    waveform: np.ndarray
+    words: tuple[SpokenWord, ...]
+
+    @property
+    def text(self) -> str:
+        """The words, with spaces between them."""
+        return " ".join(word.text for word in self.words)
+
+
+def make_sequence(
+    clips: Sequence[tuple[str, np.ndarray]],
+    sample_rate_hz: int,
+    config: SequenceConfig,
+    rng: np.random.Generator,
+) -> MadeUtterance:
+    """An utterance of words that are drawn from one speaker's recordings.
+
+    Args:
+        clips: Text and float32 ``[samples]`` of each recording, cut to the word by
+            :func:`trimmed`, none of them silent.
+        sample_rate_hz: Of the recordings.
+        config: The ranges.
+        rng: Draws from them.
+    """
+    count = int(rng.integers(*config.num_words, endpoint=True))
+    chosen = [clips[i] for i in rng.integers(len(clips), size=count)]
+    place = round(rng.uniform(*config.lead_s) * sample_rate_hz)
+    words: list[SpokenWord] = []
+    pieces: list[np.ndarray] = []
+    for text, clip in chosen:
+        gain = 10 ** (rng.uniform(*config.word_gain_db) / 20)
+        piece = np.float32(gain / np.sqrt(np.mean(np.square(clip)))) * clip
+        gap = round(rng.uniform(*config.gap_s) * sample_rate_hz)
+        if words:
+            # Neither fades for longer than half of itself, so that each word has a middle.
+            overlap = min(max(0, -gap), len(piece) // 2, len(pieces[-1]) // 2)
+            place += -overlap if gap < 0 else gap
+            if overlap:
+                fade = np.sin(np.linspace(0, np.pi / 2, overlap, dtype=np.float32))
+                piece[:overlap] *= fade
+                pieces[-1][-overlap:] *= fade[::-1]
+        words.append(SpokenWord(text, place, place + len(piece)))
+        pieces.append(piece)
+        place += len(piece)
+    num_samples = place + round(rng.uniform(*config.trail_s) * sample_rate_hz)
+    waveform = np.zeros(num_samples, np.float32)
+    for word, piece in zip(words, pieces, strict=True):
+        waveform[word.start : word.end] += piece
+    speech = np.concatenate([waveform[word.start : word.end] for word in words])
+    level = 10 ** (rng.uniform(*config.level_dbfs) / 20)
+    waveform *= np.float32(level / np.sqrt(np.mean(np.square(speech))))
+    noise = coloured_noise(num_samples, sample_rate_hz, rng.uniform(*config.noise_exponent), rng)
+    waveform += np.float32(level * 10 ** (-rng.uniform(*config.snr_db) / 20)) * noise
+    waveform *= np.float32(min(1.0, MAX_PEAK / max(np.abs(waveform).max(), 1e-9)))
+    return MadeUtterance(waveform, tuple(words))
+
+
+def trimmed(waveform: np.ndarray, sample_rate_hz: int) -> np.ndarray:
+    """The word in a recording, float32 ``[samples]``, without the silence around it.
+
+    Empty where the recording holds nothing but zeros.
+    """
+    frame = max(1, round(TRIM_FRAME_S * sample_rate_hz))
+    whole = np.pad(waveform, (0, -len(waveform) % frame)).reshape(-1, frame)
+    power = np.mean(np.square(whole), axis=1)
+    if not power.any():
+        return waveform[:0]
+    peak, floor = power.max(), np.percentile(power, NOISE_PERCENTILE)
+    least = max(peak * 10 ** (-TRIM_DB / 10), floor * 10 ** (LEAST_RISE_DB / 10))
+    loud = np.flatnonzero(power >= min(least, peak * 10 ** (-MOST_TRIM_DB / 10)))
+    margin = round(TRIM_MARGIN_S * sample_rate_hz)
+    first, last = loud[0] * frame - margin, (loud[-1] + 1) * frame + margin
+    return waveform[max(0, first) : last]
+
+
+def clips_by_speaker(
+    loaded: Sequence[tuple[Utterance, np.ndarray]], sample_rate_hz: int
+) -> dict[str, list[tuple[str, np.ndarray]]]:
+    """Speaker -> texts and trimmed waveforms of the recordings that say a word, sorted.
+
+    Raises:
+        DataError: None of them does, or the speaker of one is not known.
+    """
+    found: dict[str, list[tuple[str, np.ndarray]]] = defaultdict(list)
+    for row, waveform in loaded:
+        if row.text in (SILENCE, UNKNOWN):
+            continue
+        if not row.speaker:
+            raise DataError(
+                f"{row.path}: nobody is named as its speaker, expected one; an utterance is put "
+                "together from recordings of one person"
+            )
+        clip = trimmed(waveform, sample_rate_hz)
+        if len(clip):
+            found[row.speaker].append((row.text, clip))
+    if not found:
+        raise DataError("no recording says a word; expected labels other than those of silence")
+    return dict(sorted(found.items()))
+
+
+def write_sequences(
+    speakers: Mapping[str, Sequence[tuple[str, np.ndarray]]],
+    sample_rate_hz: int,
+    config: SequenceConfig,
+    count: int,
+    out_dir: Path,
+    *,
+    progress: Callable[[int, int], None] | None = None,
+) -> Path:
+    """Write utterances, the speakers in turn, as ``audio/<index>.flac``, and their manifest.
+
+    A row has what every manifest has, and ``words``: ``text``, ``start``, ``end`` in seconds.
+
+    Args:
+        speakers: What :func:`clips_by_speaker` gives.
+        sample_rate_hz: Of the recordings, and of the utterances.
+        config: The ranges.
+        count: Utterances.
+        out_dir: A new or empty folder.
+        progress: Called with the number of utterances done and of all, after each.
+
+    Returns:
+        ``out_dir / "sequences.jsonl"``, written last.
+
+    Raises:
+        OutputError: The folder holds something, or cannot be written.
+    """
+    manifest = out_dir / "sequences.jsonl"
+    check_place(manifest)
+    try:
+        if out_dir.exists() and any(out_dir.iterdir()):
+            raise OutputError(f"{out_dir}: is not empty; name a new folder")
+        (out_dir / "audio").mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise OutputError(f"{out_dir}: cannot be written ({error.strerror})") from error
+    names, lines = list(speakers), []
+    for index in range(count):
+        speaker = names[index % len(names)]
+        rng = np.random.default_rng([config.seed, index])
+        made = make_sequence(speakers[speaker], sample_rate_hz, config, rng)
+        file = f"audio/{index:06}.flac"
+        try:
+            soundfile.write(out_dir / file, made.waveform, sample_rate_hz, subtype="PCM_16")
+        except (OSError, soundfile.LibsndfileError) as error:
+            raise OutputError(f"{out_dir / file}: cannot be written ({error})") from error
+        row = {
+            "audio_filepath": file,
+            "duration": round(len(made.waveform) / sample_rate_hz, 4),
+            "text": made.text,
+            "speaker": speaker,
+            "words": [
+                {
+                    "text": word.text,
+                    "start": round(word.start / sample_rate_hz, 4),
+                    "end": round(word.end / sample_rate_hz, 4),
+                }
+                for word in made.words
+            ],
+        }
+        lines.append(json.dumps(row, ensure_ascii=False) + "\n")
+        if progress:
+            progress(index + 1, count)
+    settings = json.dumps({**to_mapping(config), "count": count}, indent=2) + "\n"
+    write_atomically(out_dir / "sequences.json", settings.encode())
+    write_atomically(manifest, "".join(lines).encode())
+    return manifest
