@@ -20,7 +20,7 @@ from speechrnn.extras import require_training
 
 WORDS = ("go", "left", "no", "right", "stop", "yes")
 NUM_SAMPLE_VOICES = 8
-SETTINGS = ("train.epochs=60", "train.batch_size=64")
+SETTINGS = ("train.epochs=60",)
 
 
 def choose_voices(voices: set[str]) -> list[str]:

@@ -27,7 +27,7 @@ WORDS = ("yes", "no", "up", "down", "left", "right", "on", "off", "stop", "go")
 # Every usable voice of espeak-ng; more voices teach more than more clips of each.
 NUM_VOICES = 84
 CLIPS_PER_VOICE = 2
-SETTINGS = ("train.epochs=30", "train.batch_size=64")  # a minute or two, not the best there is
+SETTINGS = ("train.epochs=30",)  # a minute or two, not the best there is
 NUM_TRANSCRIBED = 4
 STAGES = 5
 
