@@ -16,6 +16,7 @@ from speechrnn.errors import SpeechRNNError
 from speechrnn.version import __version__
 
 DEFAULT_PRESET = "commands"
+SPLITS = ("train", "val", "test", "all")
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -114,7 +115,7 @@ def make_parser() -> argparse.ArgumentParser:
         metavar=("LOW", "HIGH"),
         help="seconds between two words, negative where they overlap; default: -0.05 to 0.4",
     )
-    sequences.add_argument("--split", choices=("train", "val", "test", "all"), default="all")
+    sequences.add_argument("--split", choices=SPLITS, default="all")
     sequences.add_argument("--sample-rate", type=int, default=16000, metavar="HZ")
     sequences.add_argument("--seed", type=int, default=0)
     _add_skip_broken(sequences)
@@ -147,7 +148,7 @@ def make_parser() -> argparse.ArgumentParser:
     evaluate.add_argument("--data", required=True, help="a folder per label, or a .jsonl manifest")
     evaluate.add_argument(
         "--split",
-        choices=("train", "val", "test", "all"),
+        choices=SPLITS,
         help="of a folder that says which is which; default: test, else val, else all",
     )
     evaluate.add_argument("--json", metavar="F", help="write the figures; - is standard output")

@@ -75,7 +75,7 @@ class Epochs:
         if config.unknown_fraction and UNKNOWN in self._labels.symbols:
             unknown = (self._labels.id_of(UNKNOWN), config.unknown_fraction)
         order = epoch_order(examples, rng, balance=config.class_balance, unknown=unknown)
-        if self._also and config.also_fraction:
+        if self._also:
             count = round(len(order) * config.also_fraction / (1 - config.also_fraction))
             drawn = draw_from(len(examples) + np.arange(len(self._also)), count, rng)
             order = rng.permutation(np.concatenate([order, drawn]))

@@ -99,12 +99,13 @@ def train_model(
     """
     check_output(out)
     check_disjoint(train_rows, val_rows)
-    check_disjoint(also_rows, val_rows, name="what is mixed in (--also)")
-    if also_rows and not recipe.train.also_fraction:
-        raise ConfigError(
-            "train.also_fraction: got 0, so what is mixed in (--also) would never be heard; "
-            "expected more, or leave --also out"
-        )
+    if also_rows:
+        check_disjoint(also_rows, val_rows, name="what is mixed in (--also)")
+        if not recipe.train.also_fraction:
+            raise ConfigError(
+                "train.also_fraction: got 0, so what is mixed in (--also) would never be heard; "
+                "expected more, or leave --also out"
+            )
     made = (SILENCE,) if recipe.train.silence_fraction else ()
     labels = Labels.from_texts([*(row.text for row in train_rows), *made])
     if len(labels) < 2:

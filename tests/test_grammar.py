@@ -15,6 +15,7 @@ from speechrnn.decoding.grammar import Grammar, Phrase
 from speechrnn.decoding.jsgf import (
     Alternatives,
     Expansion,
+    Parts,
     Reference,
     Repeated,
     Rules,
@@ -22,7 +23,6 @@ from speechrnn.decoding.jsgf import (
     Words,
     parse_grammar,
 )
-from speechrnn.decoding.jsgf import Sequence as Parts
 from speechrnn.errors import ConfigError, LabelError
 
 WORDS = ("turn", "switch", "the", "kitchen", "living", "room", "light", "on", "off", "please")
@@ -233,3 +233,8 @@ def test_rules_that_double_one_another_stop_at_a_limit(monkeypatch: pytest.Monke
     rules = ["<r0> = on"] + [f"<r{i}> = <r{i - 1}> <r{i - 1}>" for i in range(1, 30)]
     with pytest.raises(ConfigError, match="more than 1,000 states"):
         compiled("\n".join([*rules, "<r29>"]))
+
+
+def test_the_header_may_lack_its_semicolon_and_have_a_comment_before_it():
+    text = "// of a house; really\n#JSGF V1.0\ngrammar home;\npublic <state> = on | off;"
+    assert accepts(compiled(text), ids("off"))

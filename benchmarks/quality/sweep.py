@@ -141,7 +141,7 @@ def train_and_measure(run: Row, data: Path, threads: int | None) -> Row:
     recordings would have shown. Only the temperature, one number, is fitted on the recordings that
     the calibration error is measured on.
     """
-    environment, started_at = dict(os.environ), commit()
+    environment, trained_by = dict(os.environ), commit()
     if threads:
         environment["TF_NUM_INTRAOP_THREADS"] = environment["TF_NUM_INTEROP_THREADS"] = str(threads)
     with tempfile.TemporaryDirectory(prefix="speechrnn-") as temporary:
@@ -180,7 +180,7 @@ def train_and_measure(run: Row, data: Path, threads: int | None) -> Row:
         "parameters": info["num_parameters"],
         "minutes": round(minutes, 1),
         "clips_per_second": statistics.median(entry["clips_per_second"] for entry in log),
-        "commit": started_at,
+        "commit": trained_by,
     }
 
 

@@ -78,13 +78,13 @@ def bucketed(
     """
     size = min(batch_size, len(order))
     whole = len(order) // size
+    if bucket_batches == 1:
+        return order[: whole * size]
     filled: list[np.ndarray] = []
     for start in range(0, whole, bucket_batches):
         chosen = order[start * size : min(start + bucket_batches, whole) * size]
-        if bucket_batches > 1:
-            chosen = chosen[np.argsort(num_samples[chosen], kind="stable")]
-        rows = chosen.reshape(-1, size)
-        filled.append(rows[rng.permutation(len(rows))] if bucket_batches > 1 else rows)
+        rows = chosen[np.argsort(num_samples[chosen], kind="stable")].reshape(-1, size)
+        filled.append(rows[rng.permutation(len(rows))])
     return np.concatenate(filled).reshape(-1)
 
 

@@ -21,6 +21,7 @@ import soundfile
 from speechrnn.config import to_mapping
 from speechrnn.datasets.augment_noise import coloured_noise
 from speechrnn.datasets.manifest import SILENCE, UNKNOWN, Utterance
+from speechrnn.datasets.waveforms import mean_power
 from speechrnn.errors import ConfigError, DataError, OutputError
 from speechrnn.files import check_place, write_atomically
 
@@ -130,7 +131,7 @@ def make_sequence(
     pieces: list[np.ndarray] = []
     for text, clip in chosen:
         gain = 10 ** (rng.uniform(*config.word_gain_db) / 20)
-        piece = np.float32(gain / np.sqrt(np.mean(np.square(clip)))) * clip
+        piece = np.float32(gain / np.sqrt(mean_power(clip))) * clip
         gap = round(rng.uniform(*config.gap_s) * sample_rate_hz)
         if words:
             # Neither fades for longer than half of itself, so that each word has a middle.
@@ -149,7 +150,7 @@ def make_sequence(
         waveform[word.start : word.end] += piece
     speech = np.concatenate([waveform[word.start : word.end] for word in words])
     level = 10 ** (rng.uniform(*config.level_dbfs) / 20)
-    waveform *= np.float32(level / np.sqrt(np.mean(np.square(speech))))
+    waveform *= np.float32(level / np.sqrt(mean_power(speech)))
     noise = coloured_noise(num_samples, sample_rate_hz, rng.uniform(*config.noise_exponent), rng)
     waveform += np.float32(level * 10 ** (-rng.uniform(*config.snr_db) / 20)) * noise
     waveform *= np.float32(min(1.0, MAX_PEAK / max(np.abs(waveform).max(), 1e-9)))

@@ -36,6 +36,8 @@ def align(log_probs: np.ndarray, ids: Sequence[int]) -> Alignment | None:
         ids: The symbols, from 1.
     """
     steps, size = len(log_probs), 2 * len(ids) + 1
+    if not steps:
+        return None if ids else Alignment((), (), 0.0)
     columns = np.full(size, BLANK_ID)
     columns[1::2] = ids
     # A symbol may follow the one before it without a blank, unless they are the same.
@@ -54,8 +56,6 @@ def align(log_probs: np.ndarray, ids: Sequence[int]) -> Alignment | None:
             ways[2, 2:] = np.where(may_skip[2:], score[:-2], -np.inf)
         came_by[step] = ways.argmax(axis=0)
         score = ways.max(axis=0) + emitted[step]
-    if not steps:
-        return None if ids else Alignment((), (), 0.0)
     place = max(range(max(0, size - 2), size), key=lambda end: score[end])
     best = float(score[place])
     if best == -np.inf:

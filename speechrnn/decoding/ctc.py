@@ -108,17 +108,16 @@ def beam_search(
     """
     _check(log_probs)
     log_probs = np.asarray(log_probs, np.float64)
-    tree = _PrefixTree(scorer, log_probs.shape[1])
+    tree = _PrefixTree(scorer or _Unguided(log_probs.shape[1]))
     nodes = [tree.ROOT]
     with_blank, without_blank = np.zeros(1), np.full(1, -np.inf)
-    path_node, path_column = tree.ROOT, BLANK_ID
+    kept, kept_column = None if scorer else tree.ROOT, BLANK_ID
     for row in log_probs:
-        if scorer is None:
+        if kept is not None:
             best = int(row.argmax())
-            if best not in (path_column, BLANK_ID):
-                path_node = tree.child(path_node, best)
-            path_column = best
-        kept = path_node if scorer is None else None
+            if best not in (kept_column, BLANK_ID):
+                kept = tree.child(kept, best)
+            kept_column = best
         nodes, with_blank, without_blank = _step(
             tree, nodes, with_blank, without_blank, row, width, kept
         )
@@ -131,16 +130,35 @@ def beam_search(
     return found[:width]
 
 
+class _Unguided:
+    """A scorer that allows everything and adds nothing."""
+
+    def __init__(self, columns: int) -> None:
+        self._scores = np.zeros(columns)
+
+    def start(self) -> None:
+        return None
+
+    def scores(self, state: None) -> np.ndarray:
+        return self._scores
+
+    def advance(self, state: None, symbol: int) -> None:
+        return None
+
+    def final(self, state: None) -> float:
+        return 0.0
+
+
 class _PrefixTree:
     """Every prefix met so far, with its scorer's state and the score that it brought."""
 
     ROOT = 0
 
-    def __init__(self, scorer: Scorer | None, columns: int) -> None:
-        self._scorer, self._columns = scorer, columns
+    def __init__(self, scorer: Scorer) -> None:
+        self._scorer = scorer
         self.parent, self.symbol = [-1], [BLANK_ID]
         self.score = [0.0]
-        self.state: list[Any] = [scorer.start() if scorer else None]
+        self.state: list[Any] = [scorer.start()]
         self._children: dict[tuple[int, int], int] = {}
         self._scores: dict[Any, np.ndarray] = {}
 
@@ -152,8 +170,7 @@ class _PrefixTree:
             self.parent.append(node)
             self.symbol.append(symbol)
             self.score.append(self.score[node] + float(self.extensions(node)[symbol]))
-            state = self.state[node]
-            self.state.append(self._scorer.advance(state, symbol) if self._scorer else None)
+            self.state.append(self._scorer.advance(self.state[node], symbol))
         return found
 
     def extensions(self, node: int) -> np.ndarray:
@@ -161,12 +178,11 @@ class _PrefixTree:
         state = self.state[node]
         found = self._scores.get(state)
         if found is None:
-            found = self._scorer.scores(state) if self._scorer else np.zeros(self._columns)
-            self._scores[state] = found
+            found = self._scores[state] = self._scorer.scores(state)
         return found
 
     def final(self, node: int) -> float:
-        return self._scorer.final(self.state[node]) if self._scorer else 0.0
+        return self._scorer.final(self.state[node])
 
     def ids(self, node: int) -> tuple[int, ...]:
         symbols = []
@@ -195,7 +211,6 @@ def _step(
     grown[places, last] = with_blank + row[last]  # a repeat needs a blank between
     grown[:, BLANK_ID] = -np.inf
     added = np.stack([tree.extensions(node) for node in nodes])
-    grown[np.isneginf(added)] = -np.inf
     place_of = {node: place for place, node in enumerate(nodes)}
     for place, node in enumerate(nodes):  # grown into a prefix that is followed already
         from_place = place_of.get(tree.parent[node])
@@ -205,10 +220,8 @@ def _step(
             grown[from_place, symbol] = -np.inf
     so_far = np.array([tree.score[node] for node in nodes])
     staying = np.logaddexp(stay_blank, stay_symbol)
-    ranked = np.concatenate(
-        [staying + so_far, (grown + np.where(np.isneginf(grown), 0.0, added)).ravel()]
-    )
-    ranked[len(nodes) :] += np.repeat(so_far, grown.shape[1])
+    growing = grown + added + so_far[:, None]
+    ranked = np.concatenate([staying + so_far, growing.ravel()])
     chosen = _largest(ranked, width)
     found: list[int] = []
     blank, symbol_scores = [], []
@@ -235,7 +248,7 @@ def _largest(values: np.ndarray, count: int) -> list[int]:
     """Places of the largest values above -inf, at most so many; ties by place."""
     if len(values) > count:
         least = np.partition(values, -count)[-count]
-        places = np.flatnonzero(values > max(least, -np.inf))
+        places = np.flatnonzero(values > least)
         ties = np.flatnonzero((values == least) & (values > -np.inf))
         return [*places.tolist(), *ties[: count - len(places)].tolist()]
     return np.flatnonzero(values > -np.inf).tolist()

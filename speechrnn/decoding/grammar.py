@@ -8,19 +8,20 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 
 from speechrnn.decoding.jsgf import (
     Alternatives,
     Expansion,
+    Parts,
     Reference,
     Repeated,
     Rules,
     Tagged,
     Words,
 )
-from speechrnn.decoding.jsgf import Sequence as Parts
 from speechrnn.errors import ConfigError, LabelError
 
 # Rules that double one another grow without end; a hundred thousand phrases are far below.
@@ -204,17 +205,9 @@ class Grammar:
     def _add(self, expansion: Expansion, begin: int, end: int) -> None:
         """Let the expansion lead from one state to another."""
         if isinstance(expansion, Words):
-            for word in expansion.text.split():
-                behind = self._state()
-                self._add_word(word, begin, behind)
-                begin = behind
-            self._skip(begin, end)
+            self._add_chain(self._add_word, expansion.text.split(), begin, end)
         elif isinstance(expansion, Parts):
-            for part in expansion.parts:
-                behind = self._state()
-                self._add(part, begin, behind)
-                begin = behind
-            self._skip(begin, end)
+            self._add_chain(self._add, expansion.parts, begin, end)
         elif isinstance(expansion, Alternatives):
             for choice in expansion.choices:
                 ahead = self._state()
@@ -234,6 +227,15 @@ class Grammar:
             )
         elif isinstance(expansion, Tagged):
             self._add_marked(expansion.part, begin, end, "", TAG, expansion.tag)
+
+    def _add_chain(
+        self, add: Callable[[Any, int, int], None], parts: Sequence[Any], begin: int, end: int
+    ) -> None:
+        for part in parts:
+            behind = self._state()
+            add(part, begin, behind)
+            begin = behind
+        self._skip(begin, end)
 
     def _add_marked(
         self, part: Expansion, begin: int, end: int, before: str, behind: str, value: str

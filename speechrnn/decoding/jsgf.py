@@ -50,7 +50,7 @@ class Reference:
 
 
 @dataclass(frozen=True)
-class Sequence:
+class Parts:
     """Parts that are said one after another; none of them is saying nothing."""
 
     parts: tuple[Expansion, ...]
@@ -79,8 +79,8 @@ class Tagged:
     tag: str
 
 
-Expansion = Words | Reference | Sequence | Alternatives | Repeated | Tagged
-NOTHING, IMPOSSIBLE = Sequence(()), Alternatives(())
+Expansion = Words | Reference | Parts | Alternatives | Repeated | Tagged
+NOTHING, IMPOSSIBLE = Parts(()), Alternatives(())
 SPECIAL: dict[str, Expansion] = {"<NULL>": NOTHING, "<VOID>": IMPOSSIBLE}
 
 
@@ -107,12 +107,9 @@ def parse_grammar(text: str, name: str = "grammar") -> Rules:
     Raises:
         ConfigError: A syntax error, an unknown, unreachable or cyclic rule, or nothing to say.
     """
-    header = HEADER.match(text)
     plain = COMMENT.sub(lambda found: "\n" * found.group().count("\n"), text)
-    if header:
-        rules = _read_jsgf(plain[plain.index(";", plain.index("#JSGF")) + 1 :], name)
-    else:
-        rules = _read_phrases(plain, name)
+    header = HEADER.match(plain)
+    rules = _read_jsgf(plain[header.end() :], name) if header else _read_phrases(plain, name)
     _check(rules, name)
     return rules
 
@@ -240,7 +237,7 @@ class _Parser:
                 f"{self.name}: expected words, got {self.rest() or 'the end'!r}; "
                 "<NULL> says nothing"
             )
-        return parts[0] if len(parts) == 1 else Sequence(tuple(parts))
+        return parts[0] if len(parts) == 1 else Parts(tuple(parts))
 
     def part(self) -> Expansion | None:
         """A word, a rule, or something in brackets, with what follows it."""
@@ -299,7 +296,7 @@ def _references(expansion: Expansion) -> Iterator[str]:
         yield expansion.rule
     elif isinstance(expansion, Repeated | Tagged):
         yield from _references(expansion.part)
-    elif isinstance(expansion, Sequence | Alternatives):
-        inner = expansion.parts if isinstance(expansion, Sequence) else expansion.choices
+    elif isinstance(expansion, Parts | Alternatives):
+        inner = expansion.parts if isinstance(expansion, Parts) else expansion.choices
         for part in inner:
             yield from _references(part)
