@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -10,8 +10,11 @@ import numpy as np
 
 from speechrnn.bundle import read_bundle, replace_decision
 from speechrnn.decoding import Decision
-from speechrnn.decoding.calibration import fit_temperature, log_probabilities
-from speechrnn.labels import Labels
+from speechrnn.decoding.calibration import (
+    fit_sequence_temperature,
+    fit_temperature,
+    log_probabilities,
+)
 from speechrnn.progress import progress
 from speechrnn.recognize import batches_by_length, load_model
 
@@ -25,16 +28,20 @@ def model_temperature(
     """The temperature for a model with its trained weights; the model is left as it is.
 
     Args:
-        model: A model whose head gives one label; other heads have no temperature yet, and get 1.
+        model: A model.
         waveforms: Recordings that the model did not learn from, float32 ``[samples]`` each.
-        texts: What is said in each: labels of the model.
+        texts: What is said in each: what the model's labels spell.
     """
-    if model.config.head.output_name != "probabilities":
-        return 1.0
-
     from speechrnn.keras_recognizer import logits_of
 
-    return _fit(lambda chosen: logits_of(model, chosen), model.labels, waveforms, texts)
+    config = model.config
+    ids = [config.head.targets(text, model.labels) for text in texts]
+    num_steps = np.array([config.num_steps(len(waveform)) for waveform in waveforms])
+
+    def answers(chosen: Sequence[np.ndarray]) -> Iterable[np.ndarray]:
+        return logits_of(model, chosen)
+
+    return _fit(config.head.output_name, answers, waveforms, ids, num_steps)
 
 
 def calibrate_bundle(
@@ -48,20 +55,26 @@ def calibrate_bundle(
         bundle: A bundle, which is replaced by one that differs in its decision alone.
         waveforms: Recordings that the model did not learn from, float32 ``[samples]`` each, at
             the model's rate.
-        texts: What is said in each: labels of the model.
+        texts: What is said in each: what the model's labels spell.
 
     Raises:
         ModelError: The bundle is not intact.
-        LabelError: A text is no label of the model.
+        LabelError: The model's labels do not spell a text.
         OutputError: The bundle cannot be written.
     """
-    model = load_model(bundle)
-    old = read_bundle(bundle).decision
+    from speechrnn.model import ModelConfig
 
-    def answers(chosen: Sequence[np.ndarray]) -> np.ndarray:
-        return log_probabilities(model.answer_many(chosen))
+    model, info = load_model(bundle), read_bundle(bundle)
+    config = ModelConfig.from_mapping(info.sections)
+    kind = config.head.output_name
+    ids = [config.head.targets(text, info.labels) for text in texts]
+    num_steps = np.array([config.num_steps(len(waveform)) for waveform in waveforms])
 
-    found = Decision(old.temperature * _fit(answers, model.labels, waveforms, texts))
+    def answers(chosen: Sequence[np.ndarray]) -> Iterable[np.ndarray]:
+        found = model.answer_many(chosen)
+        return found if kind == "log_probs" else map(log_probabilities, found)
+
+    found = Decision(info.decision.temperature * _fit(kind, answers, waveforms, ids, num_steps))
     replace_decision(bundle, found)
     return found
 
@@ -83,14 +96,22 @@ def store_threshold(
 
 
 def _fit(
-    logits: Callable[[Sequence[np.ndarray]], np.ndarray],
-    labels: Labels,
+    kind: str,
+    logits: Callable[[Sequence[np.ndarray]], Iterable[np.ndarray]],
     waveforms: Sequence[np.ndarray],
-    texts: Sequence[str],
+    ids: Sequence[Sequence[int]],
+    num_steps: np.ndarray,
 ) -> float:
     """The temperature relative to that of the logits."""
-    targets = np.array([labels.id_of(text) - 1 for text in texts], int)
-    found = np.zeros((len(waveforms), len(labels)))
+    if not waveforms:
+        return 1.0
+    found: list[np.ndarray] = [np.zeros(0)] * len(waveforms)
     for chosen in progress(batches_by_length(waveforms), "calibrating", unit="batch"):
-        found[chosen] = logits([waveforms[i] for i in chosen])
-    return fit_temperature(found, targets)
+        for i, answer in zip(chosen, logits([waveforms[i] for i in chosen]), strict=True):
+            found[i] = answer[: num_steps[i]] if kind == "log_probs" else answer
+    if kind == "probabilities":
+        return fit_temperature(np.stack(found), np.array([row[0] - 1 for row in ids], int))
+    stacked = np.zeros((len(found), num_steps.max(), found[0].shape[-1]), np.float32)
+    for row, answer in zip(stacked, found, strict=True):
+        row[: len(answer)] = answer
+    return fit_sequence_temperature(stacked, num_steps, ids)

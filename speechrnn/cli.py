@@ -9,8 +9,9 @@ import signal
 import sys
 from collections.abc import Callable, Sequence
 from pathlib import Path
+from types import ModuleType
 
-from speechrnn import commands
+from speechrnn import commands, data_commands
 from speechrnn.commands import INTERRUPTED, OK, WRONG_CALL, complain
 from speechrnn.errors import SpeechRNNError
 from speechrnn.version import __version__
@@ -23,7 +24,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     """Run a command; the exit status: 0 all fine, 1 some inputs failed, 2 the call is wrong."""
     parser = make_parser()
     options = parser.parse_args(arguments)
-    command: Callable[[argparse.Namespace], int] = getattr(commands, options.name)
+    command: Callable[[argparse.Namespace], int] = getattr(options.module, options.name)
     signal.signal(signal.SIGTERM, signal.default_int_handler)  # as gentle as Ctrl-C
     if isinstance(sys.stdout, io.TextIOWrapper):  # names of files need not be UTF-8
         sys.stdout.reconfigure(errors="backslashreplace")
@@ -66,7 +67,7 @@ def make_parser() -> argparse.ArgumentParser:
 
     data = choices.add_parser("data", help="make and check data sets")
     data_choices = data.add_subparsers(title="commands", metavar="COMMAND", required=True)
-    synth = _add(data_choices, "synth", "speak words with many synthetic voices")
+    synth = _add(data_choices, "synth", "speak words with many synthetic voices", data_commands)
     said = synth.add_mutually_exclusive_group(required=True)
     said.add_argument("--words", metavar="A,B,C", help="separated by commas")
     said.add_argument(
@@ -89,7 +90,12 @@ def make_parser() -> argparse.ArgumentParser:
     )
     synth.add_argument("--seed", type=int, default=0)
 
-    check = _add(data_choices, "check", "count what a data set holds, say what is wrong with it")
+    check = _add(
+        data_choices,
+        "check",
+        "count what a data set holds, say what is wrong with it",
+        data_commands,
+    )
     check.add_argument("data", metavar="DATA", help="a folder per label, or a .jsonl manifest")
     check.add_argument("--json", metavar="F", help="write the figures; - is standard output")
     check.add_argument(
@@ -100,7 +106,9 @@ def make_parser() -> argparse.ArgumentParser:
     )
     _add_recipe(check, example="augment.speed.low=1")
 
-    sequences = _add(data_choices, "sequences", "put single words together to utterances")
+    sequences = _add(
+        data_choices, "sequences", "put single words together to utterances", data_commands
+    )
     sequences.add_argument("data", metavar="DATA", help="a folder per label, or a manifest")
     sequences.add_argument("--out", type=Path, required=True, metavar="DIR")
     sequences.add_argument("--count", type=int, default=500, metavar="N", help="default: 500")
@@ -188,11 +196,13 @@ def make_parser() -> argparse.ArgumentParser:
     return parser
 
 
-def _add(choices: argparse._SubParsersAction, name: str, text: str) -> argparse.ArgumentParser:
-    """A command that the function of this name in ``commands`` carries out."""
+def _add(
+    choices: argparse._SubParsersAction, name: str, text: str, module: ModuleType = commands
+) -> argparse.ArgumentParser:
+    """A command that the function of this name in the module carries out."""
     parser = choices.add_parser(name, help=text, description=text[0].upper() + text[1:] + ".")
     parser.add_argument("--debug", action="store_true", help="show the traceback of an error")
-    parser.set_defaults(name=name)
+    parser.set_defaults(name=name, module=module)
     return parser
 
 

@@ -8,10 +8,10 @@ from __future__ import annotations
 
 import argparse
 import sys
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, TextIO
+from typing import TYPE_CHECKING, TextIO
 
 from speechrnn.errors import ConfigError, OutputError
 
@@ -34,101 +34,6 @@ def demo(options: argparse.Namespace) -> int:
 
     run_demo(options.out)
     return OK
-
-
-def synth(options: argparse.Namespace) -> int:
-    """Synthesise a data set."""
-    import dataclasses
-
-    from speechrnn.datasets.manifest import read_data
-    from speechrnn.datasets.synth import SynthConfig, config_like, synthesise
-    from speechrnn.progress import bar
-
-    settings: dict[str, Any] = {
-        "language": options.language,
-        "num_voices": options.voices,
-        "clips_per_voice": options.clips,
-        "seed": options.seed,
-    }
-    if options.foreign is not None:
-        settings["foreign"] = options.foreign
-    if options.sample_rate is not None:
-        settings["sample_rate_hz"] = options.sample_rate
-    if options.like:
-        config = dataclasses.replace(config_like(read_data(options.like)), **settings)
-    else:
-        words = tuple(word.strip() for word in options.words.split(","))
-        config = SynthConfig(words=words, **settings)
-    with bar("synthesising", unit="clip") as show:
-        manifests = synthesise(config, options.out, progress=show)
-    for split, manifest in manifests.items():
-        rows = sum(1 for _ in manifest.open(encoding="utf-8"))
-        print(f"{split:5} {rows:6} clips  {manifest}")
-    return OK
-
-
-def sequences(options: argparse.Namespace) -> int:
-    """Put recordings of single words together to utterances of several."""
-    from speechrnn.datasets.manifest import read_data
-    from speechrnn.datasets.reading import load_waveforms
-    from speechrnn.datasets.sequences import SequenceConfig, clips_by_speaker, write_sequences
-    from speechrnn.progress import bar
-
-    config = SequenceConfig(
-        num_words=tuple(options.num_words), gap_s=tuple(options.gap), seed=options.seed
-    )
-    if options.count < 1 or not 4000 <= options.sample_rate <= 192_000:
-        raise ConfigError(
-            f"--count {options.count}, --sample-rate {options.sample_rate}: expected at least 1 "
-            "utterance, and 4000 to 192000 Hz"
-        )
-    rows = read_data(options.data, options.split)
-    loaded, errors = load_waveforms(
-        rows, options.sample_rate, 1, skip_broken=options.skip_broken, purpose="reading"
-    )
-    speakers = clips_by_speaker(loaded, options.sample_rate)
-    with bar("putting together", unit="utterance") as show:
-        manifest = write_sequences(
-            speakers, options.sample_rate, config, options.count, options.out, progress=show
-        )
-    print(f"{options.count} utterances of {len(speakers)} speakers: {manifest}")
-    for error in errors:
-        complain(f"left out: {error}")
-    return SOME_FAILED if errors else OK
-
-
-def check(options: argparse.Namespace) -> int:
-    """Count what a data set holds, and say what is wrong with it."""
-    from speechrnn.datasets.check import check_data, describe_report
-
-    _check_json(options.json)
-    examples = _augmentation_examples(options) if options.listen_to_augmentation else None
-    report = check_data(options.data)
-    if options.json:
-        _write_json(options.json, report)
-    if options.json != "-":
-        print("\n".join(describe_report(report)))
-    if examples:
-        page = examples()
-        if options.json != "-":
-            print(f"augmentation: {page}")
-    return SOME_FAILED if report["wrong"] else OK
-
-
-def _augmentation_examples(options: argparse.Namespace) -> Callable[[], Path]:
-    """What writes the examples; the recipe and the place are checked before anything is read."""
-    from speechrnn.extras import require_training
-    from speechrnn.files import check_place
-
-    folder = options.listen_to_augmentation
-    check_place(folder / "index.html")
-    require_training("--listen-to-augmentation")
-    from speechrnn.augmentation_examples import write_examples
-    from speechrnn.datasets.manifest import read_data
-    from speechrnn.training_options import recipe_of
-
-    recipe = recipe_of(options)
-    return lambda: write_examples(recipe, read_data(options.data), folder)
 
 
 def train(options: argparse.Namespace) -> int:
@@ -203,7 +108,7 @@ def evaluate(options: argparse.Namespace) -> int:
     split: Split = options.split or held_out_split(options.data)
     background = _background_test(options)
     rows = read_data(options.data, split)
-    _check_json(options.json)
+    check_json(options.json)
     if options.report:
         from speechrnn.report_page import check_folder
 
@@ -232,7 +137,7 @@ def evaluate(options: argparse.Namespace) -> int:
             model.path, detection["threshold"], detection["budget"], detection["background_hours"]
         )
     if options.json:
-        _write_json(options.json, result)
+        write_json(options.json, result)
     if options.report:
         from speechrnn.report_page import write_report
 
@@ -385,7 +290,7 @@ def info(options: argparse.Namespace) -> int:
 
     found = describe_model(options.model)
     if options.json:
-        _write_json(options.json, found)
+        write_json(options.json, found)
     if options.json == "-":
         return OK
     _print_description(found)
@@ -418,7 +323,7 @@ def _settings(settings: dict) -> str:
     return ", ".join(f"{key}={value}" for key, value in settings.items())
 
 
-def _check_json(target: str | None) -> None:
+def check_json(target: str | None) -> None:
     """Refuse a place for figures before they are computed."""
     if target and target != "-":
         from speechrnn.files import check_place
@@ -426,7 +331,8 @@ def _check_json(target: str | None) -> None:
         check_place(Path(target))
 
 
-def _write_json(target: str, content: dict) -> None:
+def write_json(target: str, content: dict) -> None:
+    """Write figures to a file, or to standard output for ``-``."""
     import json
 
     text = json.dumps(content, indent=2, ensure_ascii=False) + "\n"

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 import time
-from collections import Counter, defaultdict
+from collections import defaultdict
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import asdict
 from pathlib import Path
@@ -18,11 +18,12 @@ from speechrnn.background import (
     load_background,
     measure_background,
 )
+from speechrnn.counting import confusions, error_rates, per_label, word_pairs
 from speechrnn.datasets.manifest import Utterance
 from speechrnn.datasets.reading import load_waveforms
 from speechrnn.decoding import Transcript
 from speechrnn.decoding.calibration import expected_calibration_error, reliability_bins
-from speechrnn.errors import AudioError, LabelError, MissingExtraError
+from speechrnn.errors import AudioError, LabelError
 from speechrnn.noise import add_noise, load_noise, noise_segment
 from speechrnn.progress import progress
 from speechrnn.recognize import Model, batches_by_length
@@ -60,15 +61,16 @@ def evaluate_model(
         seed: Of the parts of the noise.
 
     Returns:
-        ``utterances``, ``audio_seconds``, ``accuracy`` (exact label; a rejected recording is
-        wrong), ``interval`` (95 %, Wilson, over recordings), ``wer``, ``cer`` (never clamped),
-        ``labels`` (per label: ``precision``, ``recall``, ``count``), ``confusions``
-        (``[true, said, count]``, most frequent first; said is "" where rejected), ``speakers``
+        ``utterances``, ``audio_seconds``, ``accuracy`` (exact label, or exact utterance; a
+        rejected recording is wrong), ``interval`` (95 %, Wilson, over recordings), ``wer``, ``cer``
+        (never clamped), ``labels`` (per label, or per word: ``precision``, ``recall``, ``count``),
+        ``confusions`` (``[true, said, count]``, most frequent first; said is "" where nothing was
+        heard, true where nothing was said), ``speakers``
         (how many), ``speakers_detail`` (per speaker: ``accuracy``, ``count``), ``speaker_spread``
         (of the speakers' accuracies: ``mean``, ``standard_deviation``, ``lowest``, ``highest``;
         None where speakers are unknown), ``threshold``, ``rejected``, ``calibration``
         (``temperature``, ``ece``, ``bins``), ``mistakes`` (the most confident ones), ``noise``
-        (``snr_db``, None for clean, ``accuracy``, ``rejected``; empty without noise),
+        (``snr_db``, None for clean, ``accuracy``, ``wer``, ``rejected``; empty without noise),
         ``detection`` (as :func:`measure_background` has it; None without background),
         ``real_time_factor`` (time to answer over time of audio), ``model``, ``data``, ``errors``
         (recordings that were left out).
@@ -79,7 +81,7 @@ def evaluate_model(
     """
     for row in rows:
         try:
-            model.labels.id_of(row.text)
+            model.decoder.expected(row.text)
         except LabelError as error:
             raise LabelError(f"{row.path}: {error}") from error
     noises = load_noise(noise, model.sample_rate_hz) if noise is not None else []
@@ -87,7 +89,8 @@ def evaluate_model(
     loaded, broken = load_waveforms(
         rows, model.sample_rate_hz, model.min_samples, skip_broken=skip_broken
     )
-    truths, waveforms = [row.text for row, _ in loaded], [waveform for _, waveform in loaded]
+    truths = [model.decoder.expected(row.text) for row, _ in loaded]
+    waveforms = [waveform for _, waveform in loaded]
     detection = None
     if background:
         clips = list(zip(truths, waveforms, strict=True))
@@ -98,6 +101,8 @@ def evaluate_model(
     said = _accepted(best, model.threshold)
     audio_s = sum(transcript.duration for transcript in best)
     correct = sum(truth == text for truth, text in zip(truths, said, strict=True))
+    by_utterance = word_pairs(truths, said, model.decoder.units)
+    pairs = [pair for found in by_utterance for pair in found]
     return {
         "model": str(model.path),
         "data": data_name,
@@ -106,18 +111,14 @@ def evaluate_model(
         "audio_seconds": round(audio_s, 3),
         "accuracy": correct / len(loaded),
         "interval": list(wilson_interval(correct, len(loaded))),
-        **_error_rates(truths, said),
-        "labels": per_label(truths, said, model.labels.symbols),
-        "confusions": [
-            [truth, text, count]
-            for (truth, text), count in Counter(zip(truths, said, strict=True)).most_common()
-            if truth != text
-        ],
+        **error_rates(truths, said),
+        "labels": per_label(pairs, model.decoder.words or sorted({t for t, _ in pairs} - {""})),
+        "confusions": confusions(pairs),
         **_per_speaker([row.speaker for row, _ in loaded], truths, said),
         "threshold": model.threshold,
         "rejected": said.count(""),
         "calibration": _calibration(model, truths, best),
-        "mistakes": _mistakes([row for row, _ in loaded], said, best),
+        "mistakes": _mistakes([row for row, _ in loaded], truths, said, best),
         "noise": _in_noise(model, truths, waveforms, said, noises, seed) if noises else [],
         "detection": detection,
         "real_time_factor": seconds / audio_s,
@@ -160,22 +161,6 @@ def wilson_interval(hits: int, count: int, z: float = Z_95) -> tuple[float, floa
     middle = (share + square / 2) / (1 + square)
     half = z / (1 + square) * math.sqrt(share * (1 - share) / count + square / count / 4)
     return max(0.0, middle - half), min(1.0, middle + half)
-
-
-def per_label(
-    truths: Sequence[str], said: Sequence[str], symbols: Sequence[str]
-) -> dict[str, dict[str, float | int | None]]:
-    """Precision and recall (None where nothing was said, or true) and true count of each label."""
-    true_count, said_count = Counter(truths), Counter(said)
-    hits = Counter(truth for truth, text in zip(truths, said, strict=True) if truth == text)
-    return {
-        symbol: {
-            "precision": hits[symbol] / said_count[symbol] if said_count[symbol] else None,
-            "recall": hits[symbol] / true_count[symbol] if true_count[symbol] else None,
-            "count": true_count[symbol],
-        }
-        for symbol in symbols
-    }
 
 
 def _recognise(
@@ -249,19 +234,22 @@ def _calibration(model: Model, truths: Sequence[str], best: Sequence[Transcript]
 
 
 def _mistakes(
-    rows: Sequence[Utterance], said: Sequence[str], best: Sequence[Transcript]
+    rows: Sequence[Utterance],
+    truths: Sequence[str],
+    said: Sequence[str],
+    best: Sequence[Transcript],
 ) -> list[dict[str, Any]]:
     """Wrong answers that were accepted, the most confident first."""
     wrong: list[dict[str, Any]] = [
         {
             "audio_filepath": str(row.path),
-            "truth": row.text,
+            "truth": truth,
             "said": text,
             "confidence": round(found.confidence, 4),
             "speaker": row.speaker,
         }
-        for row, text, found in zip(rows, said, best, strict=True)
-        if text and text != row.text
+        for row, truth, text, found in zip(rows, truths, said, best, strict=True)
+        if text and text != truth
     ]
     return sorted(wrong, key=lambda mistake: -mistake["confidence"])[:MOST_MISTAKES]
 
@@ -279,7 +267,12 @@ def _in_noise(
     def point(snr_db: float | None, said: Sequence[str]) -> dict[str, Any]:
         right = sum(truth == text for truth, text in zip(truths, said, strict=True))
         rejected = sum(text == "" for text in said)
-        return {"snr_db": snr_db, "accuracy": right / len(truths), "rejected": rejected}
+        return {
+            "snr_db": snr_db,
+            "accuracy": right / len(truths),
+            "wer": error_rates(truths, said)["wer"],
+            "rejected": rejected,
+        }
 
     def noisy(snr_db: float) -> list[str]:
         def change(i: int) -> np.ndarray:
@@ -290,14 +283,6 @@ def _in_noise(
         return _accepted(best, model.threshold)
 
     return [point(None, clean), *(point(snr_db, noisy(snr_db)) for snr_db in SNRS_DB)]
-
-
-def _error_rates(truths: list[str], said: list[str]) -> dict[str, float]:
-    try:
-        import jiwer
-    except ModuleNotFoundError as error:
-        raise MissingExtraError("evaluate", "train", "jiwer") from error
-    return {"wer": float(jiwer.wer(truths, said)), "cer": float(jiwer.cer(truths, said))}
 
 
 def _error_record(error: AudioError) -> dict[str, str]:

@@ -11,14 +11,15 @@ from keras import ops
 from speechrnn.audio import as_command
 from speechrnn.bundle import load_bundle
 from speechrnn.datasets.waveforms import Waveforms
-from speechrnn.decoding import Transcript, classify
+from speechrnn.decoding import Transcript, make_decoder
 from speechrnn.model import SpeechModel
 
 
 class KerasRecognizer:
     """Recognises recordings with a bundle; batches are padded and masked by true lengths.
 
-    ``threshold``, below which a recording is rejected, is the bundle's; it may be set to another.
+    ``threshold``, below which a recording is rejected, is the bundle's; it may be set to another,
+    and so may ``decoder``, which says what an answer means.
 
     Raises:
         ModelError: The bundle is not intact.
@@ -30,11 +31,18 @@ class KerasRecognizer:
         self.path, self.labels = info.path, info.labels
         self.sample_rate_hz, self.min_samples = features.sample_rate_hz, features.window_length
         self.temperature, self.threshold = info.decision.temperature, info.decision.threshold
+        config = self._model.config
+        self.decoder = make_decoder(
+            config.head.output_name, info.sections["head"], info.labels, config.clock
+        )
 
-    def answer_many(self, waveforms: Sequence[np.ndarray]) -> np.ndarray:
-        """The model's answers, ``[batch, ...]``, to one or more float32 ``[samples]`` waveforms."""
-        logits = logits_of(self._model, waveforms)
-        return np.asarray(ops.convert_to_numpy(self._model.answer(logits)))
+    def answer_many(self, waveforms: Sequence[np.ndarray]) -> list[np.ndarray]:
+        """The answers to float32 ``[samples]`` waveforms: ``[labels]``, or ``[steps, columns]``."""
+        answers = ops.convert_to_numpy(self._model.answer(logits_of(self._model, waveforms)))
+        if answers.ndim == 2:
+            return list(answers)
+        steps = [self._model.config.num_steps(len(waveform)) for waveform in waveforms]
+        return [answer[:n] for answer, n in zip(answers, steps, strict=True)]
 
     def transcribe(self, recording: str | Path | np.ndarray) -> Transcript:
         """Recognise a file of any rate, or a float waveform at ``sample_rate_hz``."""
@@ -46,8 +54,8 @@ class KerasRecognizer:
         if not waveforms:
             return []
         return [
-            classify(
-                answer, self.labels, len(waveform) / self.sample_rate_hz, threshold=self.threshold
+            self.decoder.decode(
+                answer, len(waveform) / self.sample_rate_hz, threshold=self.threshold
             )
             for answer, waveform in zip(self.answer_many(waveforms), waveforms, strict=True)
         ]

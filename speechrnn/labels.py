@@ -13,6 +13,8 @@ from dataclasses import dataclass
 from speechrnn.errors import LabelError
 
 BLANK_ID = 0
+# Labels of recordings that say nothing, and of those that say something else.
+SILENCE, UNKNOWN = "_silence_", "_unknown_"
 
 
 def normalise_text(text: str) -> str:

@@ -9,6 +9,7 @@ from typing import Any
 import keras
 from keras import ops
 
+from speechrnn.clock import StepClock
 from speechrnn.config import from_mapping, to_mapping
 from speechrnn.encoders import ENCODERS, Encoder
 from speechrnn.errors import ConfigError
@@ -50,6 +51,21 @@ class ModelConfig:
             "encoder": ENCODERS.to_mapping(self.encoder),
             "head": HEADS.to_mapping(self.head),
         }
+
+    def num_steps(self, num_samples: Any) -> Any:
+        """Encoded frames of so many samples (int or integer tensor)."""
+        return self.encoder.output_frames(self.features.num_frames(num_samples))
+
+    @property
+    def clock(self) -> StepClock:
+        """Where the encoded frames lie."""
+        features, stride = self.features, 1
+        while self.encoder.output_frames(stride + 1) == 1:
+            stride += 1
+        rate_hz = features.sample_rate_hz
+        return StepClock(
+            features.window_length / 2 / rate_hz, stride * features.hop_length / rate_hz
+        )
 
 
 class SpeechModel(keras.Model):
@@ -114,10 +130,6 @@ class SpeechModel(keras.Model):
         """What the head serves, from logits and at the model's temperature."""
         return self.config.head.output(logits / self.temperature)
 
-    def num_encoded(self, num_samples: Any) -> Any:
-        """True encoded frames for true lengths in samples."""
-        return self.config.encoder.output_frames(self.config.features.num_frames(num_samples))
-
     def compute_loss(
         self,
         x: Any = None,
@@ -128,12 +140,16 @@ class SpeechModel(keras.Model):
     ) -> Any:
         """Mean of the head's loss over the batch, plus what layers add; called by Keras."""
         del sample_weight, training
-        num_encoded = self.num_encoded(_num_samples(x))
-        targets, num_targets = y["targets"], y["num_targets"]
-        losses = self.config.head.loss(y_pred, num_encoded, targets, num_targets)
+        num_encoded = self.config.num_steps(_num_samples(x))
+
+        def of(y: Mapping[str, Any]) -> Any:
+            return self.config.head.loss(
+                y_pred, num_encoded, y["targets"], y["num_targets"], y.get("steps")
+            )
+
+        losses = of(y)
         if "share" in x:
-            other, num_other = _row_before(targets), _row_before(num_targets)
-            of_other = self.config.head.loss(y_pred, num_encoded, other, num_other)
+            of_other = of({name: _row_before(values) for name, values in y.items()})
             losses = x["share"] * losses + (1 - x["share"]) * of_other
         return ops.mean(losses) + sum(self.losses, 0.0)
 
@@ -142,7 +158,7 @@ class SpeechModel(keras.Model):
     ) -> dict[str, Any]:
         """Loss and exact-match accuracy; called by Keras."""
         del sample_weight
-        num_encoded = self.num_encoded(_num_samples(x))
+        num_encoded = self.config.num_steps(_num_samples(x))
         self.exact.update_state(
             self.config.head.correct(y_pred, num_encoded, y["targets"], y["num_targets"])
         )

@@ -10,6 +10,7 @@ from speechrnn.config import from_mapping, to_mapping
 from speechrnn.datasets import augment_mel as augment_mel  # registers its augmentations
 from speechrnn.datasets import augment_mixup as augment_mixup
 from speechrnn.datasets.augment import augmentations_from_mapping
+from speechrnn.datasets.sequences import SequenceConfig
 from speechrnn.errors import ConfigError
 from speechrnn.model import SECTIONS, ModelConfig
 
@@ -111,11 +112,23 @@ class TrainConfig:
 
 @dataclass(frozen=True)
 class Recipe:
-    """Everything but the data: the model's shape, the training, the augmentations."""
+    """Everything but the data: the model's shape, the training, the augmentations.
+
+    ``sequences`` are the ranges from which utterances are made of recordings of single commands;
+    None where recordings are learnt as they are.
+    """
 
     model: ModelConfig
     train: TrainConfig
     augment: Mapping[str, Any]
+    sequences: SequenceConfig | None = None
+
+    def __post_init__(self) -> None:
+        if self.sequences and self.model.head.output_name != "log_probs":
+            raise ConfigError(
+                "[sequences]: utterances of several words need a head that answers with several; "
+                'expected head.type = "ctc", or a recipe without this section'
+            )
 
     @classmethod
     def from_mapping(cls, sections: Mapping[str, Any]) -> Recipe:
@@ -124,7 +137,7 @@ class Recipe:
         Raises:
             ConfigError: An unknown or missing section, or what a section rejects.
         """
-        known = (*SECTIONS, "train", "augment")
+        known = (*SECTIONS, "train", "augment", "sequences")
         for name in sections:
             if name not in known:
                 raise ConfigError(f"[{name}]: unknown section; expected {', '.join(known)}")
@@ -134,6 +147,9 @@ class Recipe:
             model=ModelConfig.from_mapping(sections),
             train=from_mapping(TrainConfig, sections.get("train", {}), "train"),
             augment=augment,
+            sequences=from_mapping(SequenceConfig, sections["sequences"], "sequences")
+            if "sequences" in sections
+            else None,
         )
 
     def to_mapping(self) -> dict[str, Any]:
@@ -142,4 +158,5 @@ class Recipe:
             **self.model.to_mapping(),
             "train": to_mapping(self.train),
             "augment": dict(self.augment),
+            **({"sequences": to_mapping(self.sequences)} if self.sequences else {}),
         }

@@ -11,7 +11,7 @@ import numpy as np
 
 from speechrnn.bundle import is_bundle
 from speechrnn.config import to_mapping
-from speechrnn.decoding import Transcript
+from speechrnn.decoding import Decoder, Transcript
 from speechrnn.errors import ModelError
 from speechrnn.extras import require_training
 from speechrnn.labels import Labels
@@ -29,6 +29,7 @@ class Model(Protocol):
     min_samples: int
     temperature: float
     threshold: float
+    decoder: Decoder
 
     def transcribe(self, recording: str | Path | np.ndarray) -> Transcript:
         """Recognise a file, or a waveform at the model's rate."""
@@ -36,8 +37,8 @@ class Model(Protocol):
     def transcribe_many(self, waveforms: Sequence[np.ndarray]) -> list[Transcript]:
         """Recognise checked waveforms at the model's rate, in their order."""
 
-    def answer_many(self, waveforms: Sequence[np.ndarray]) -> np.ndarray:
-        """The answers themselves, ``[batch, ...]``, to one or more checked waveforms."""
+    def answer_many(self, waveforms: Sequence[np.ndarray]) -> list[np.ndarray]:
+        """The answers themselves to checked waveforms: ``[labels]``, or ``[steps, columns]``."""
 
 
 def batches_by_length(waveforms: Sequence[np.ndarray]) -> list[list[int]]:

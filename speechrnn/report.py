@@ -18,6 +18,8 @@ MOST_LARGE_LABELS, MOST_LABELS_WITH_NUMBERS = 20, 60
 # Speakers in one picture; those beyond are understood better.
 MOST_SPEAKERS = 30
 DOTS_PER_INCH = 120
+# What is heard where nothing was said, or a recording rejected; words that are no labels.
+NOTHING, OTHER = "(nothing)", "(other)"
 
 INK, GREY, BLUE, ORANGE = "ink", "grey", "blue", "orange"
 Theme = Mapping[str, str]
@@ -78,22 +80,26 @@ def plot_confusions(result: Result, theme: Theme) -> Any:
 
     Colour is the square root of the share in the row: one in a hundred can still be seen.
     """
-    rows = list(result["labels"])
-    columns = [*rows, ""] if any(said == "" for _, said, _ in result["confusions"]) else rows
+    labels = list(result["labels"])
+    # Of sequences, what was heard where nothing was said, and words that no model of letters lists.
+    heard = {said for _, said, _ in result["confusions"]} - {*labels, ""}
+    rows = [*labels, *([""] if any(not truth for truth, _, _ in result["confusions"]) else [])]
+    columns = [*labels, *([OTHER] if heard else [])]
+    columns += [""] if any(not said for _, said, _ in result["confusions"]) else []
     counts = np.zeros((len(rows), len(columns)), int)
     for truth, said, count in result["confusions"]:
-        counts[rows.index(truth), columns.index(said)] = count
-    for i, label in enumerate(rows):
+        counts[rows.index(truth), columns.index(OTHER if said in heard else said)] += count
+    for i, label in enumerate(labels):
         counts[i, i] = result["labels"][label]["count"] - counts[i].sum()
     large = len(rows) <= MOST_LARGE_LABELS
     size = 2.4 + (0.45 if large else 0.26) * len(rows)
     figure, axes = _figure(1, 1, (size, size))
     depth = np.sqrt(counts / np.maximum(counts.sum(axis=1, keepdims=True), 1))
     axes.imshow(depth, cmap=_colour_map(theme), vmin=0, vmax=1)
-    names = [label or "(rejected)" for label in columns]
+    names = [label or NOTHING for label in columns]
     turned = {"rotation": 60, "ha": "right"} if large else {"rotation": 90}
     axes.set_xticks(range(len(columns)), names, **turned)
-    axes.set_yticks(range(len(rows)), rows)
+    axes.set_yticks(range(len(rows)), [label or NOTHING for label in rows])
     axes.tick_params(labelsize=10 if large else 8)
     axes.set_xticks(np.arange(len(columns) + 1) - 0.5, minor=True)
     axes.set_yticks(np.arange(len(rows) + 1) - 0.5, minor=True)

@@ -21,6 +21,7 @@ from speechrnn.progress import progress
 from speechrnn.report import (
     DARK,
     LIGHT,
+    NOTHING,
     Plot,
     plot_confusions,
     plot_detection,
@@ -214,7 +215,7 @@ def _confusions(result: Mapping[str, Any]) -> str:
     if not result["confusions"]:
         return "<p>No recording was taken for another label.</p>"
     rows = [
-        (_name(truth), _name(said or "(rejected)"), str(count))
+        (_name(truth or NOTHING), _name(said or NOTHING), str(count))
         for truth, said, count in result["confusions"]
     ]
     return _table(("said", "heard as", "times"), rows, numbers=(2,), name="Every confusion")

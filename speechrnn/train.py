@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import dataclasses
-import hashlib
-import json
 import math
 import time
 from collections.abc import Sequence
@@ -22,12 +20,10 @@ from speechrnn.checkpoint import Checkpoint, checkpoint_path, load_checkpoint, s
 from speechrnn.datasets.augment import augmentations_from_mapping, prepare_augmentations
 from speechrnn.datasets.augment_mel import change_log_mel
 from speechrnn.datasets.batches import prefetch
-from speechrnn.datasets.examples import Example, HeldExample, load_examples, row_targets
-from speechrnn.datasets.manifest import SILENCE, Utterance, check_disjoint
+from speechrnn.datasets.manifest import Utterance
 from speechrnn.decoding import Decision
 from speechrnn.epochs import Epochs
-from speechrnn.errors import AudioError, ConfigError, DataError
-from speechrnn.labels import Labels
+from speechrnn.errors import AudioError, DataError
 from speechrnn.model import build_model
 from speechrnn.optimizer import (
     WeightAverage,
@@ -38,6 +34,7 @@ from speechrnn.optimizer import (
 from speechrnn.progress import progress
 from speechrnn.recipe import Recipe
 from speechrnn.tensorboard import TensorBoardLog
+from speechrnn.training_data import TrainingData, fingerprint, read_training_data
 from speechrnn.validation import evaluate_examples, feature_statistics
 
 # Validation recordings that the temperature is fitted on, all in memory at once.
@@ -98,28 +95,17 @@ def train_model(
         OutputError: ``out`` cannot be written.
     """
     check_output(out)
-    check_disjoint(train_rows, val_rows)
-    if also_rows:
-        check_disjoint(also_rows, val_rows, name="what is mixed in (--also)")
-        if not recipe.train.also_fraction:
-            raise ConfigError(
-                "train.also_fraction: got 0, so what is mixed in (--also) would never be heard; "
-                "expected more, or leave --also out"
-            )
-    made = (SILENCE,) if recipe.train.silence_fraction else ()
-    labels = Labels.from_texts([*(row.text for row in train_rows), *made])
-    if len(labels) < 2:
-        raise DataError(f"{data_name}: holds only the label {labels.symbols[0]!r}, expected two")
-    for row in [*train_rows, *val_rows, *also_rows]:  # before minutes of reading
-        row_targets(row, labels, recipe.model.head)
-    session = _Session(recipe, labels, out)
-    left_out = session.load(train_rows, val_rows, also_rows, skip_broken)
+    data = read_training_data(
+        recipe, train_rows, val_rows, also_rows, data_name=data_name, skip_broken=skip_broken
+    )
+    session = _Session(recipe, data, out)
     session.description = {
         "data": data_name,
         "val_data": val_name,
-        "utterances": len(session.train_examples),
-        "mixed_in": len(session.also_examples),
-        "speakers": len({example.row.speaker for example in session.train_examples}),
+        "utterances": len(data.train),
+        "composed": data.compose is not None,
+        "mixed_in": len(data.also),
+        "speakers": len({example.row.speaker for example in data.train}),
         "seed": recipe.train.seed,
         "recipe": _public(recipe.to_mapping()),
     }
@@ -130,17 +116,16 @@ def train_model(
         checkpoint_path(out).unlink(missing_ok=True)  # of an earlier training
     if tensorboard:
         session.tensorboard = TensorBoardLog(tensorboard)
-    return dataclasses.replace(session.run(), left_out=left_out)
+    return dataclasses.replace(session.run(), left_out=data.left_out)
 
 
 class _Session:
     """One training: its model, its optimiser, and what it has found so far."""
 
-    def __init__(self, recipe: Recipe, labels: Labels, out: Path) -> None:
-        self.recipe, self.config, self.labels, self.out = recipe, recipe.train, labels, out
-        self.rate_hz = recipe.model.features.sample_rate_hz
+    def __init__(self, recipe: Recipe, data: TrainingData, out: Path) -> None:
+        self.recipe, self.config, self.data, self.out = recipe, recipe.train, data, out
         self.augmentations = augmentations_from_mapping(recipe.augment)
-        prepare_augmentations(self.augmentations, self.rate_hz)
+        prepare_augmentations(self.augmentations, recipe.model.features.sample_rate_hz)
         self.description: dict[str, Any] = {}
         self.tensorboard: TensorBoardLog | None = None
         # Where the training stands; all of it is in the checkpoint.
@@ -149,45 +134,22 @@ class _Session:
         self.best: dict[str, Any] = {}
         self.best_weights: list[np.ndarray] = []
 
-    def load(
-        self,
-        train_rows: Sequence[Utterance],
-        val_rows: Sequence[Utterance],
-        also_rows: Sequence[Utterance],
-        skip_broken: bool,
-    ) -> tuple[AudioError, ...]:
-        """Read the recordings; the errors of those that could not be."""
-        model, left_out, memory_mb = self.recipe.model, [], self.config.memory_mb
-        found: list[list[Example]] = []
-        for rows, name in ((train_rows, "train"), (val_rows, "val"), (also_rows, "also")):
-            examples, errors = load_examples(
-                rows,
-                self.labels,
-                model.head,
-                self.rate_hz,
-                model.features.window_length,
-                memory_mb=memory_mb,
-                skip_broken=skip_broken,
-                purpose=f"reading {name}",
-            )
-            found.append(examples)
-            left_out += errors
-            held = (e.waveform.nbytes for e in examples if isinstance(e, HeldExample))
-            memory_mb = max(0.0, memory_mb - sum(held) / 1e6)
-        self.train_examples, self.val_examples, self.also_examples = found
-        return tuple(left_out)
-
     def build(self) -> None:
         """The model with its first weights, the optimiser, and the plan."""
         self.shown = Epochs(
-            self.recipe, self.labels, self.train_examples, self.also_examples, self.augmentations
+            self.recipe,
+            self.data.labels,
+            self.data.train,
+            self.data.also,
+            self.augmentations,
+            compose=self.data.compose,
         )
         self.epoch_steps = self.shown.num_batches()
         self.epochs = self.config.epochs or max(1, round(self.config.steps / self.epoch_steps))
-        self.model = build_model(self.recipe.model, self.labels, seed=self.config.seed)
+        self.model = build_model(self.recipe.model, self.data.labels, seed=self.config.seed)
         features = self.recipe.model.features
         if features.normalisation == "training":
-            statistics = feature_statistics(self.model, self.train_examples)
+            statistics = feature_statistics(self.model, self.shown.typical())
             self.model.front_end.set_statistics(*statistics)
         self.model.change_log_mel = change_log_mel(self.augmentations, features.hop_ms)
         optimizer = make_optimizer(self.config, self.epoch_steps * self.epochs)
@@ -284,7 +246,7 @@ class _Session:
     def _validate_and_save(self, entry: dict[str, Any]) -> None:
         """Evaluate the averaged weights, and save them if they are the ones to keep."""
         with self.average.applied():
-            metrics = evaluate_examples(self.model, self.val_examples)
+            metrics = evaluate_examples(self.model, self.data.val)
             self.log.append(
                 {**entry, "val_loss": metrics["loss"], "val_accuracy": metrics["accuracy"]}
             )
@@ -296,7 +258,7 @@ class _Session:
     def _save(self, *, finished: bool) -> None:
         """Write the weights to keep as the bundle, with honest confidences."""
         with swapped_weights(self.model, self.best_weights):
-            chosen = self.val_examples[:: -(-len(self.val_examples) // CALIBRATION_EXAMPLES)]
+            chosen = self.data.val[:: -(-len(self.data.val) // CALIBRATION_EXAMPLES)]
             waveforms = [example.waveform for example in chosen]
             texts = [example.row.text for example in chosen]
             self.model.temperature = model_temperature(self.model, waveforms, texts)
@@ -324,10 +286,10 @@ class _Session:
             del recipe["train"][name]
         return {
             **recipe,
-            "labels": list(self.labels.symbols),
-            "training recordings": _fingerprint(self.train_examples),
-            "validation recordings": _fingerprint(self.val_examples),
-            "recordings mixed in": _fingerprint(self.also_examples),
+            "labels": list(self.data.labels.symbols),
+            "training recordings": fingerprint(self.data.train),
+            "validation recordings": fingerprint(self.data.val),
+            "recordings mixed in": fingerprint(self.data.also),
             "keras backend": keras.backend.backend(),
         }
 
@@ -394,12 +356,3 @@ def _is_better(metrics: dict[str, float], best: dict[str, float] | None) -> bool
 
 def _no_sums() -> dict[str, float]:
     return {"loss": 0.0, "accuracy": 0.0, "clips": 0, "seconds": 0.0}
-
-
-def _fingerprint(examples: Sequence[Example]) -> str:
-    """16 hexadecimal digits of names, texts, speakers and lengths."""
-    lines = [
-        [example.row.path.name, example.row.text, example.row.speaker, example.num_samples]
-        for example in examples
-    ]
-    return hashlib.sha256(json.dumps(lines).encode()).hexdigest()[:16]

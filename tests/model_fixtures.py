@@ -58,9 +58,16 @@ HEAD_SETTINGS: dict[str, dict[str, dict[str, Any]]] = {
         "average": {"attention_pooling": False},
         "attention": {"average_pooling": False, "attention_units": 7},
     },
+    "ctc": {
+        "words": {"dropout": 0.4, "placement": 0.2},
+        "plain": {},
+    },
 }
 # Texts that a head of this name can be trained towards, with LABELS.
-HEAD_TEXTS = {"classification": ("no", "go", "yes", "العربية")}
+HEAD_TEXTS = {
+    "classification": ("no", "go", "yes", "العربية"),
+    "ctc": ("no go no", "go", "", "yes العربية"),
+}
 
 
 def encoder_cases(**required: Any) -> list[Any]:
@@ -114,7 +121,7 @@ def graph(function: Any, *signature: tuple[Any, str]) -> Any:
     return tf.function(function, input_signature=[tf.TensorSpec(*spec) for spec in signature])
 
 
-# Two models that between them use most of what can be exported.
+# Models that between them use most of what can be exported.
 MODELS: dict[str, dict[str, Any]] = {
     "two-way": {
         "features": {"normalisation": "utterance"},
@@ -140,6 +147,17 @@ MODELS: dict[str, dict[str, Any]] = {
         },
         "encoder": {"type": "gru", "units": 8, "num_layers": 2, "bidirectional": False},
         "head": {"type": "classification", "attention_pooling": False},
+    },
+    "sequences": {
+        "features": {},
+        "encoder": {
+            "type": "gru",
+            "units": 8,
+            "num_layers": 1,
+            "spectral_filters": 3,
+            "spectral_width": 7,
+        },
+        "head": {"type": "ctc"},
     },
 }
 METRICS = {

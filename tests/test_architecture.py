@@ -29,7 +29,9 @@ LAYERS = [
     "config",
     "audio",
     "features",
+    "clock",
     "labels",
+    "spelling",
     "datasets",
     "datasets.manifest",
     "datasets.reading",
@@ -47,6 +49,7 @@ LAYERS = [
     "heads",
     "datasets.examples",  # a head knows the targets of a text
     "datasets.sampling",
+    "datasets.composing",
     "datasets.batches",
     "model",
     "model_card",
@@ -64,9 +67,11 @@ LAYERS = [
     "tensorboard",
     "validation",
     "epochs",
+    "training_data",
     "train",
     "noise",
     "background",
+    "counting",
     "evaluate",
     "report",
     "report_page",
@@ -74,12 +79,13 @@ LAYERS = [
     "demo",
     "training_options",
     "commands",
+    "data_commands",
     "cli",
     "__init__",  # the public names
     "__main__",
 ]
 
-RUNTIME_MAY_USE = {"errors", "labels", "audio", "decoding", "quiet"}
+RUNTIME_MAY_USE = {"errors", "labels", "audio", "decoding", "quiet", "clock", "spelling"}
 RUNTIME_THIRD_PARTY = {"numpy", "soundfile", "soxr", "ai_edge_litert"}
 
 # Lines of code in a module, without blank lines, comments and docstrings, which nobody should

@@ -22,6 +22,7 @@ from speechrnn.datasets.augment import (
     TimeShift,
     augmentations_from_mapping,
     prepare_augmentations,
+    resampled,
 )
 from speechrnn.datasets.augment_filter import (
     NUM_ROOMS,
@@ -538,3 +539,11 @@ def test_vocal_tract_moves_a_band_by_its_factor():
 
 def test_no_mel_augmentation_gives_no_function():
     assert change_log_mel([TimeShift()], 10.0) is None
+
+
+@pytest.mark.parametrize("reads", range(14600, 17600, 97))
+def test_no_speed_reads_behind_the_end(reads: int):
+    # A factor at which the last position falls on the last sample, but for rounding.
+    waveform = np.zeros(16000, np.float32)
+    for factor in (15999 / reads, np.nextafter(15999 / reads, 0), np.nextafter(15999 / reads, 2)):
+        assert len(resampled(waveform, float(factor))) in (reads, reads + 1)

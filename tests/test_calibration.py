@@ -84,12 +84,12 @@ def test_chance_level_answers_get_the_highest_temperature_and_nothing_gets_one()
 @pytest.mark.parametrize("temperature", [0.5, 1.0, 3.0])
 def test_applying_a_temperature_is_dividing_the_logits(temperature):
     logits = np.random.default_rng(1).normal(0, 3, (7, 5))
-    found = apply_temperature(softmax(logits).astype(np.float32), temperature)
+    found = apply_temperature("probabilities", softmax(logits).astype(np.float32), temperature)
     np.testing.assert_allclose(found, softmax(logits / temperature), atol=1e-6)
 
 
 def test_a_probability_of_zero_survives_a_temperature():
-    found = apply_temperature(np.array([1, 0, 0], np.float32), 2.0)
+    found = apply_temperature("probabilities", np.array([1, 0, 0], np.float32), 2.0)
     assert np.isfinite(found).all()
     assert found.sum() == pytest.approx(1)
 
@@ -132,7 +132,7 @@ def test_bins_cover_everything_once():
 def test_calibrating_lessens_the_error_of_a_model_that_is_too_sure():
     logits, targets = honest(4000, 5)
     sure = softmax(4 * logits)
-    cooled = apply_temperature(sure, fit_temperature(4 * logits, targets))
+    cooled = apply_temperature("probabilities", sure, fit_temperature(4 * logits, targets))
     before, after = (
         expected_calibration_error(p.max(axis=1), p.argmax(axis=1) == targets)
         for p in (sure, cooled)

@@ -12,9 +12,11 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from reference.ctc import all_sequences, best_alignment, spelled
 
-from speechrnn.decoding.align import align
+from speechrnn.decoding.align import align, least_steps
 from speechrnn.decoding.ctc import beam_search, collapse, greedy
-from speechrnn.errors import ModelError
+from speechrnn.decoding.likelihood import log_likelihood, log_likelihoods
+from speechrnn.decoding.scorers import HotWords, Together
+from speechrnn.errors import ConfigError, ModelError
 
 
 def matrix(seed: int, steps: int, columns: int, sharpness: float = 1.5) -> np.ndarray:
@@ -171,6 +173,101 @@ def test_an_alignment_is_the_best_of_all_paths(
     for symbol, (start, end) in zip(ids, found.spans, strict=True):
         assert set(found.path[start:end]) == {symbol}
     assert all(end <= start for (_, end), (start, _) in itertools.pairwise(found.spans))
+
+
+# ------------------------------------------------------------------ likelihood
+
+
+@settings(max_examples=40, deadline=None)
+@given(
+    utterances=st.lists(
+        st.tuples(st.lists(st.integers(1, 2), max_size=3), st.integers(1, 5)),
+        min_size=1,
+        max_size=4,
+    ),
+    seed=st.integers(0, 1000),
+)
+def test_a_likelihood_is_that_of_all_paths_and_not_of_the_padding(utterances: list, seed: int):
+    batch = np.stack([matrix(seed + i, 5, 3) for i in range(len(utterances))])
+    num_steps = np.array([steps for _, steps in utterances])
+    found = log_likelihoods(batch, num_steps, [ids for ids, _ in utterances])
+    for row, (ids, steps) in enumerate(utterances):
+        expected = all_sequences(batch[row, :steps]).get(tuple(ids), -math.inf)
+        assert found[row] == pytest.approx(expected, abs=1e-9)
+        assert log_likelihood(batch[row, :steps], ids) == pytest.approx(expected, abs=1e-9)
+
+
+@given(ids=st.lists(st.integers(1, 3), max_size=6))
+def test_the_least_steps_hold_the_symbols_and_fewer_do_not(ids: list[int]):
+    least = least_steps(ids)
+    assert (align(matrix(0, least, 4), ids) is not None) or not ids
+    assert not ids or align(matrix(0, least - 1, 4), ids) is None
+
+
+# ------------------------------------------------------------------ scorers
+
+PHRASES = st.lists(st.lists(st.integers(1, 3), min_size=1, max_size=3), min_size=1, max_size=3)
+
+
+def total(scorer: Any, said: list[int]) -> float:
+    state, score = scorer.start(), 0.0
+    for symbol in said:
+        score += float(scorer.scores(state)[symbol])
+        state = scorer.advance(state, symbol)
+    return score + scorer.final(state)
+
+
+@given(phrases=PHRASES, said=st.lists(st.integers(1, 4), max_size=8))
+def test_hot_words_add_for_each_time_that_they_are_said(phrases: list, said: list[int]):
+    whole = {tuple(phrase) for phrase in phrases}
+    times = {
+        phrase: sum(
+            tuple(said[start : start + len(phrase)]) == phrase for start in range(len(said))
+        )
+        for phrase in whole
+    }
+    expected = sum(1.5 * len(phrase) * count for phrase, count in times.items())
+    assert total(HotWords(phrases, 5, 1.5), said) == pytest.approx(expected)
+
+
+@given(
+    words=st.lists(st.lists(st.integers(2, 3), min_size=1, max_size=2), max_size=5),
+    phrase=st.lists(st.lists(st.integers(2, 3), min_size=1, max_size=2), min_size=1, max_size=2),
+)
+def test_hot_words_that_are_spelled_count_as_whole_words_only(words: list, phrase: list):
+    def spelled_out(some: list[list[int]]) -> list[int]:
+        return [symbol for word in some for symbol in [1, *word]][1:]
+
+    times = sum(words[n : n + len(phrase)] == phrase for n in range(len(words)))
+    expected = 2.0 * times * sum(map(len, phrase))
+    scorer = HotWords([spelled_out(phrase)], 4, 2.0, boundary=1)
+    assert total(scorer, spelled_out(words)) == pytest.approx(expected)
+
+
+def test_a_hot_word_turns_what_is_nearly_heard():
+    log_probs = np.log([[0.1, 0.5, 0.4], [0.98, 0.01, 0.01]])
+    assert beam_search(log_probs)[0].ids == (1,)
+    assert beam_search(log_probs, scorer=HotWords([[2]], 3, 1.0))[0].ids == (2,)
+
+
+@settings(max_examples=30, deadline=None)
+@given(said=st.lists(st.integers(1, 4), max_size=5), seed=st.integers(0, 100))
+def test_scorers_together_add_what_each_adds(said: list[int], seed: int):
+    rng = np.random.default_rng(seed)
+    one, other = (
+        HotWords([list(rng.integers(1, 5, 2))], 5, boost) for boost in (float(rng.random()), 2.0)
+    )
+    assert total(Together([one, other]), said) == pytest.approx(
+        total(one, said) + total(other, said)
+    )
+
+
+@pytest.mark.parametrize(
+    ("phrases", "boost", "named"), [([[]], 1.0, "says nothing"), ([[1]], math.inf, "boost of inf")]
+)
+def test_hot_words_of_no_use_are_refused(phrases: list, boost: float, named: str):
+    with pytest.raises(ConfigError, match=named):
+        HotWords(phrases, 3, boost)
 
 
 @pytest.mark.parametrize(("ids", "steps"), [((1, 1), 2), ((1, 2, 1), 2), ((1,), 0)])

@@ -33,8 +33,9 @@ from speechrnn.bundle import (
     save_bundle,
 )
 from speechrnn.calibrate import calibrate_bundle, model_temperature, store_threshold
-from speechrnn.decoding import Decision, classify
+from speechrnn.decoding import Decision
 from speechrnn.decoding.calibration import apply_temperature, fit_temperature
+from speechrnn.decoding.classify import classify
 from speechrnn.errors import ConfigError, LabelError, ModelError
 from speechrnn.export import export_bundle
 from speechrnn.recognize import describe_model, load_model
@@ -159,10 +160,10 @@ def test_the_model_card_names_the_decision(bundle):
 
 def test_temperature_changes_how_sure_a_bundle_is_and_not_of_what(bundle):
     waveforms = [sweep(16000), noise(9000), sweep(12345, seed=2)]
-    plain = load_model(bundle).answer_many(waveforms)
+    plain = np.stack(load_model(bundle).answer_many(waveforms))
     replace_decision(bundle, Decision(temperature=2.5))
-    warm = load_model(bundle).answer_many(waveforms)
-    np.testing.assert_allclose(warm, apply_temperature(plain, 2.5), atol=1e-6)
+    warm = np.stack(load_model(bundle).answer_many(waveforms))
+    np.testing.assert_allclose(warm, apply_temperature("probabilities", plain, 2.5), atol=1e-6)
     np.testing.assert_array_equal(warm.argmax(axis=1), plain.argmax(axis=1))
     assert (warm.max(axis=1) < plain.max(axis=1)).all()
 

@@ -15,10 +15,12 @@ import soundfile
 from conftest import TINY_LABELS, TINY_RATE_HZ, Run, Write, tone
 
 from speechrnn.bundle import read_bundle
+from speechrnn.counting import per_label
 from speechrnn.datasets.manifest import Utterance
 from speechrnn.decoding import Transcript
+from speechrnn.decoding.decoder import LabelDecoder
 from speechrnn.errors import DataError, LabelError
-from speechrnn.evaluate import describe_tests, evaluate_model, per_label, wilson_interval
+from speechrnn.evaluate import describe_tests, evaluate_model, wilson_interval
 from speechrnn.labels import Labels
 
 # What speechrnn evaluate --json promises to scripts (docs: the command line).
@@ -43,6 +45,7 @@ class Parrot:
     sample_rate_hz = TINY_RATE_HZ
     min_samples = 200
     temperature = 1.0
+    decoder = LabelDecoder(labels)
 
     def __init__(self, said: dict[int, str], confidence: float = 0.9) -> None:
         self._said, self._confidence = said, confidence
@@ -144,7 +147,7 @@ def test_more_recordings_than_a_batch_keep_their_answers(write_audio: Write) -> 
 
 
 def test_a_label_that_was_never_said_has_no_precision() -> None:
-    assert per_label(["a", "a"], ["b", "b"], ["a", "b"]) == {
+    assert per_label([("a", "b"), ("a", "b")], ["a", "b"]) == {
         "a": {"precision": None, "recall": 0, "count": 2},
         "b": {"precision": 0, "recall": None, "count": 0},
     }

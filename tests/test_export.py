@@ -7,6 +7,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+from ai_edge_litert.interpreter import Interpreter
 from model_fixtures import (
     ENCODER_SETTINGS,
     HEAD_SETTINGS,
@@ -22,6 +23,7 @@ from model_fixtures import (
 
 from speechrnn.audio import find_audio, load_waveform
 from speechrnn.bundle import read_bundle, read_selftest
+from speechrnn.decoding.ctc import greedy
 from speechrnn.errors import ExportError, ModelError, OutputError
 from speechrnn.export import export_bundle, pipeline
 from speechrnn.export.pipeline import TOLERANCE, check_operators
@@ -105,7 +107,8 @@ def test_the_file_carries_what_the_bundle_says(name):
     assert found.metadata["bundle_sha256"] == info.sha256
     assert found.metadata["metrics"] == info.metrics
     assert found.metadata["min_samples"] == 400
-    assert found.metadata["output"]["shape"] == [1, len(info.labels)]
+    expected = [1, "steps", 5] if name == "sequences" else [1, 4]
+    assert found.metadata["output"]["shape"] == expected
 
 
 def test_two_exports_of_a_bundle_are_the_same_bytes(tmp_path):
@@ -351,3 +354,28 @@ def test_the_converter_really_runs_in_a_process_of_its_own(tmp_path):
     command = list(pipeline.CONVERTER)
     assert command[0] == sys.executable
     assert export_bundle(shared_bundle("one-way"), tmp_path / "m.tflite").num_bytes > 10_000
+
+
+def test_the_tokens_of_an_exported_sequence_model_are_its_best_path():
+    file = shared_tflite("sequences")
+    interpreter = Interpreter(model_content=read_metadata(file).model)
+    for waveform in (sweep(16000), noise(4321), sweep(400)):
+        interpreter.resize_tensor_input(
+            interpreter.get_input_details()[0]["index"], [1, len(waveform)]
+        )
+        answer = interpreter.get_signature_runner("serve")(waveform=waveform[None])
+        assert answer["tokens"].dtype == np.int32
+        assert tuple(answer["tokens"].tolist()) == greedy(answer["log_probs"][0]).ids
+    assert len(Recognizer(file).run(sweep(16000))) == 25
+
+
+def test_bundle_and_file_of_a_sequence_model_hear_the_same():
+    ours, theirs = Recognizer(shared_tflite("sequences")), shared_recognizer("sequences")
+    waveforms = [sweep(16000), noise(9000), sweep(30000, seed=3)]
+    for one, other in zip(
+        ours.transcribe_many(waveforms), theirs.transcribe_many(waveforms), strict=True
+    ):
+        assert one.text == other.text
+        assert [w.text for w in one.words] == [w.text for w in other.words]
+        assert [w.start for w in one.words] == [w.start for w in other.words]
+        assert one.confidence == pytest.approx(other.confidence, abs=1e-4)

@@ -23,7 +23,9 @@ from speechrnn.decoding.jsgf import (
     Words,
     parse_grammar,
 )
-from speechrnn.errors import ConfigError, LabelError
+from speechrnn.errors import ConfigError
+from speechrnn.labels import Labels
+from speechrnn.spelling import Spelling
 
 WORDS = ("turn", "switch", "the", "kitchen", "living", "room", "light", "on", "off", "please")
 LIGHTS = """#JSGF V1.0;
@@ -41,10 +43,8 @@ LINES = """
 """
 
 
-def spell(word: str) -> list[int]:
-    if word not in WORDS:
-        raise LabelError(f"unknown label {word!r}")
-    return [1 + WORDS.index(word)]
+def spell(text: str) -> list[tuple[str, list[int]]]:
+    return Spelling(Labels(WORDS), "words").units(text)
 
 
 def compiled(text: str) -> Grammar:
@@ -52,7 +52,7 @@ def compiled(text: str) -> Grammar:
 
 
 def ids(text: str) -> list[int]:
-    return [symbol for word in text.split() for symbol in spell(word)]
+    return Spelling(Labels(WORDS), "words").ids(text)
 
 
 def accepts(grammar: Grammar, symbols: list[int]) -> bool:
@@ -120,9 +120,8 @@ def test_a_beam_stays_within_the_grammar():
 
 def test_characters_are_spelled_with_a_boundary_between_words():
     symbols = ["|", *"abc"]
-    grammar = Grammar(
-        parse_grammar("ab [c] b"), 5, lambda w: [1 + symbols.index(c) for c in w], boundary=1
-    )
+    spelling = Spelling(Labels(tuple(symbols)), "characters")
+    grammar = Grammar(parse_grammar("ab [c] b"), 5, spelling.units, boundary=1)
     for text, expected in (("ab|b", True), ("ab|c|b", True), ("|ab|b", False), ("abb", False)):
         symbol_ids = [1 + symbols.index(c) for c in text]
         assert accepts(grammar, symbol_ids) == expected
@@ -238,3 +237,17 @@ def test_rules_that_double_one_another_stop_at_a_limit(monkeypatch: pytest.Monke
 def test_the_header_may_lack_its_semicolon_and_have_a_comment_before_it():
     text = "// of a house; really\n#JSGF V1.0\ngrammar home;\npublic <state> = on | off;"
     assert accepts(compiled(text), ids("off"))
+
+
+def test_a_command_of_several_words_may_be_one_symbol():
+    spelling = Spelling(Labels(("in", "out", "zoom in", "zoom out", "now")), "words")
+    for text in ("zoom (in | out) now", 'zoom in now | "zoom out" now'):
+        with_phrase = parse_grammar(text)
+        if text.startswith("zoom ("):  # no symbol says "zoom" alone
+            with pytest.raises(ConfigError, match="no symbols for 'zoom'"):
+                Grammar(with_phrase, 6, spelling.units)
+            continue
+        grammar = Grammar(with_phrase, 6, spelling.units)
+        assert grammar.match(spelling.ids("zoom out now")) == Phrase("zoom out now", ())
+        assert accepts(grammar, [3, 5])
+        assert not accepts(grammar, [1, 5])

@@ -61,7 +61,8 @@ def test_a_recording_padded_with_junk_among_others_equals_the_recording_alone(na
     together = logits_of(model, padded_with_junk(), NUM_SAMPLES)
     for row, recording in enumerate(recordings()):
         alone = logits_of(model, recording[None], [len(recording)])
-        np.testing.assert_allclose(together[row], alone[0], rtol=0, atol=TOLERANCE)
+        true = together[row][: len(alone[0])]  # a step for each of its own, or one answer
+        np.testing.assert_allclose(true, alone[0], rtol=0, atol=TOLERANCE)
 
 
 @some_model
@@ -69,7 +70,9 @@ def test_the_comparison_with_alone_sees_a_forgotten_length(name):
     model = shared_model(name)
     forgotten = logits_of(model, padded_with_junk(), np.full_like(NUM_SAMPLES, PADDED))
     right = logits_of(model, padded_with_junk(), NUM_SAMPLES)
-    assert (np.abs(forgotten - right).max(axis=-1) > 100 * TOLERANCE).all()
+    shorter = NUM_SAMPLES < PADDED
+    difference = np.abs(forgotten - right).reshape(len(right), -1).max(axis=1)
+    assert (difference[shorter] > 100 * TOLERANCE).all()
 
 
 @some_model
@@ -78,7 +81,9 @@ def test_serving_a_recording_gives_the_head_s_output_of_its_logits(name):
     for recording in recordings():
         logits = logits_of(model, recording[None], [len(recording)])
         served = shared_serve(name)(recording[None])
-        expected = np.exp(logits - logits.max()) / np.exp(logits - logits.max()).sum()
+        expected = logits - np.logaddexp.reduce(logits, axis=-1, keepdims=True)
+        if model.config.head.output_name == "probabilities":
+            expected = np.exp(expected)
         np.testing.assert_allclose(served, expected, rtol=0, atol=TOLERANCE)
 
 
@@ -105,9 +110,9 @@ def test_num_encoded_is_the_length_of_what_the_encoder_makes(name):
     model = shared_model(name)
     for recording in recordings():
         encoded, _ = model.encoder(model.front_end(recording[None]))
-        assert encoded.shape[1] == model.num_encoded(len(recording))
-    found = ops.convert_to_numpy(model.num_encoded(ops.convert_to_tensor(NUM_SAMPLES)))
-    assert found.tolist() == [model.num_encoded(int(size)) for size in NUM_SAMPLES]
+        assert encoded.shape[1] == model.config.num_steps(len(recording))
+    found = ops.convert_to_numpy(model.config.num_steps(ops.convert_to_tensor(NUM_SAMPLES)))
+    assert found.tolist() == [model.config.num_steps(int(size)) for size in NUM_SAMPLES]
 
 
 def test_a_batch_loss_is_the_mean_of_the_rows_and_counts_only_that_batch():

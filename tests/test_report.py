@@ -259,7 +259,7 @@ def test_rejected_recordings_have_a_column_of_their_own():
     found = result()
     found["confusions"].append(["label 0", "", 2])
     axes = plot_confusions(found, LIGHT).axes[0]
-    assert [tick.get_text() for tick in axes.get_xticklabels()][-1] == "(rejected)"
+    assert [tick.get_text() for tick in axes.get_xticklabels()][-1] == "(nothing)"
     cells = {text.get_position(): text.get_text() for text in axes.texts}
     assert (cells[0, 0], cells[1, 0], cells[3, 0]) == ("7", "1", "2")
 

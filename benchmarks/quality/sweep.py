@@ -71,11 +71,20 @@ def main() -> None:
     chosen.sort(key=lambda run: run["seed"])  # something of everything first
     lock = threading.Lock()
 
+    failed = []
+
     def train(run: Row) -> None:
-        row = {**run, **train_and_measure(run, data, threads=1 if options.jobs > 1 else None)}
+        try:
+            found = train_and_measure(run, data, threads=1 if options.jobs > 1 else None)
+        except RuntimeError as error:  # the others go on; this one is done when started again
+            failed.append(run)
+            print(f"{run['name']} {run['data']} {run['part']} {run['seed']}: {error}")
+            return
+        row = {**run, **found}
         with lock, done_file.open("a", encoding="utf-8") as file:
             file.write(json.dumps(row, ensure_ascii=False) + "\n")
-        print(f"{run['name']} {run['data']} {run['part']} {run['seed']}: {row['accuracy']:.4f}")
+        what = f"{run['name']} {run['data']} {run['part']} {run['seed']}"
+        print(f"{what}: {row['accuracy']:.4f}", flush=True)
 
     if not options.table:
         print(f"{len(wanted) - len(chosen)} runs are done or left out, {len(chosen)} to do")
@@ -84,6 +93,7 @@ def main() -> None:
     table = make_table(experiments, read_rows(done_file).values())
     options.experiments.with_suffix(".md").write_text(table, encoding="utf-8")
     print(table)
+    sys.exit(1 if failed else 0)
 
 
 def read_rows(file: Path) -> dict[str, Row]:
@@ -188,7 +198,7 @@ def speechrnn(*arguments: object, environment: dict[str, str]) -> None:
     command = [sys.executable, "-m", "speechrnn", *map(str, arguments)]
     done = subprocess.run(command, check=False, capture_output=True, text=True, env=environment)
     if done.returncode:
-        raise SystemExit(f"{' '.join(command)}\n{done.stderr}")
+        raise RuntimeError(f"{' '.join(command)}\n{done.stderr}")
 
 
 def make_table(experiments: list[Row], rows: Any) -> str:

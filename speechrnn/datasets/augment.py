@@ -8,7 +8,6 @@ take a phase vocoder, many times as dear as the rest together: ``speed`` moves b
 
 from __future__ import annotations
 
-import math
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from typing import Any
@@ -82,6 +81,7 @@ class TimeShift:
         most = self.max_ms * batch.sample_rate_hz / 1000
         shifts = np.rint(between(-most, most, place)).astype(int)
         num_samples = batch.num_samples.copy()
+        moved_by = np.zeros(len(batch))
         size = batch.waveform.shape[1]
         for row, shift in zip(rows, shifts, strict=True):
             before, gap = batch.row(row), abs(int(shift))
@@ -94,7 +94,8 @@ class TimeShift:
                 moved = np.concatenate([before, before[-2 : -2 - gap : -1]])[-new:]
             batch.waveform[row, :new] = moved
             num_samples[row] = new
-        return Waveforms(batch.waveform, num_samples, batch.sample_rate_hz)
+            moved_by[row] = gap if shift > 0 else new - len(before) - gap
+        return batch.moved(num_samples, np.ones(len(batch)), moved_by)
 
 
 @AUGMENTATIONS.register("speed")
@@ -121,26 +122,25 @@ class Speed:
         rows, (place,) = draw(batch, rng, self.probability, 1)
         factors = between(self.low, self.high, place)
         num_samples, size = batch.num_samples.copy(), batch.waveform.shape[1]
+        speed, moved_by = np.ones(len(batch)), np.zeros(len(batch))
         for row, factor in zip(rows.tolist(), factors.tolist(), strict=True):
             before = batch.row(row)
-            new = max(1, math.ceil((len(before) - 1) / factor))
-            start = max(0, new - size) // 2
-            changed = resampled(before, factor, new)[start : start + size]
+            changed = resampled(before, factor)
+            start = max(0, len(changed) - size) // 2
+            changed = changed[start : start + size]
             num_samples[row] = len(changed)
+            speed[row], moved_by[row] = factor, -start
             batch.waveform[row, : len(changed)] = changed
             batch.waveform[row, len(changed) :] = 0
-        return Waveforms(batch.waveform, num_samples, batch.sample_rate_hz)
+        return batch.moved(num_samples, speed, moved_by)
 
 
-def resampled(waveform: np.ndarray, factor: float, num_samples: int) -> np.ndarray:
-    """float32 ``[num_samples]``, read at 0, factor, 2 factor, ..., linearly in between.
-
-    The last position must lie before the last sample.
-    """
+def resampled(waveform: np.ndarray, factor: float) -> np.ndarray:
+    """float32, read at 0, factor, 2 factor, ... before the last sample, linearly in between."""
     if len(waveform) < 2:
         return waveform
     step = round(factor * ONE)
-    position = np.arange(0, num_samples * step, step)
+    position = np.arange(0, (len(waveform) - 1) * ONE, step)
     within = (position & (ONE - 1)).astype(np.float32)
     within *= np.float32(1 / ONE)
     position >>= ONE.bit_length() - 1

@@ -5,14 +5,16 @@ from __future__ import annotations
 import queue
 import threading
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
-from typing import Any, TypeVar
+from dataclasses import dataclass, replace
+from typing import Any, Protocol, TypeVar
 
 import numpy as np
 
+from speechrnn.clock import StepClock
 from speechrnn.datasets.augment_mixup import Mixup
-from speechrnn.datasets.examples import Example
+from speechrnn.datasets.examples import UNKNOWN_SYMBOL, Example
 from speechrnn.datasets.waveforms import WaveformAugmentation, Waveforms
+from speechrnn.labels import BLANK_ID
 
 # Behind the longest recording of a batch there is room for it to be shifted and slowed: so much,
 # or this part of it, if that is more; but never beyond the longest recording of all.
@@ -29,11 +31,23 @@ class Batch:
 
     Attributes:
         x: ``waveform`` float32 ``[batch, samples]``, ``num_samples`` int32 ``[batch]``.
-        y: ``targets`` int32 ``[batch, most targets]`` padded with 0, ``num_targets`` ``[batch]``.
+        y: ``targets`` int32 ``[batch, most targets]`` padded with 0, ``num_targets`` ``[batch]``,
+            and where a layout was given ``steps`` int32 ``[batch, steps]``.
     """
 
     x: dict[str, np.ndarray]
     y: dict[str, np.ndarray]
+
+
+class StepLayout(Protocol):
+    """Where a model's steps lie, as its ``ModelConfig`` says."""
+
+    @property
+    def clock(self) -> StepClock:
+        """Steps and seconds."""
+
+    def num_steps(self, num_samples: Any) -> Any:
+        """Steps of so many samples."""
 
 
 def training_batches(
@@ -44,6 +58,7 @@ def training_batches(
     seed: Sequence[int],
     augmentations: Sequence[WaveformAugmentation] = (),
     mixup: Mixup | None = None,
+    layout: StepLayout | None = None,
     first: int = 0,
 ) -> Iterator[Batch]:
     """One epoch: the examples in an order; those that fill no whole batch sit it out.
@@ -58,6 +73,7 @@ def training_batches(
         seed: Decides every augmentation, together with the number of the batch.
         augmentations: Applied to the waveforms, in their order.
         mixup: How recordings are mixed with one another.
+        layout: Given, a batch says what is said at each step of the model, where it is known.
         first: Number of the first batch wanted.
     """
     size = min(batch_size, len(order))
@@ -70,9 +86,14 @@ def training_batches(
         waveforms = Waveforms.stack(
             [example.waveform for example in chosen], sample_rate_hz, min_samples=min(room, longest)
         )
+        if layout:
+            waveforms = replace(waveforms, places=_places(chosen))
         for augmentation in augmentations:
             waveforms = augmentation.apply(waveforms, rng)
-        batch = _batch(waveforms.trimmed(), [example.targets for example in chosen])
+        waveforms = waveforms.trimmed()
+        batch = _batch(waveforms, [example.targets for example in chosen])
+        if layout:
+            batch.y["steps"] = step_symbols(chosen, waveforms, layout)
         if mixup:
             batch.x["share"] = mixup.shares(size, rng)
         yield batch
@@ -87,6 +108,45 @@ def evaluation_batches(
         chosen = ordered[start : start + batch_size]
         waveforms = Waveforms.stack([example.waveform for example in chosen], sample_rate_hz)
         yield _batch(waveforms, [example.targets for example in chosen])
+
+
+def step_symbols(
+    examples: Sequence[Example], waveforms: Waveforms, layout: StepLayout
+) -> np.ndarray:
+    """What is said at each step, int32 ``[batch, steps]``: a symbol, 0 nothing, -1 unknown.
+
+    Args:
+        examples: Say what stands in each of their spans.
+        waveforms: Of the examples; its places are where the spans begin and end by now.
+        layout: Of the model's steps.
+    """
+    num_steps = layout.num_steps(waveforms.waveform.shape[1])
+    clock, rate_hz = layout.clock, waveforms.sample_rate_hz
+    middles = (clock.first_s + clock.step_s * np.arange(num_steps)) * rate_hz
+    steps = np.full((len(examples), num_steps), UNKNOWN_SYMBOL, np.int32)
+    for row, example, places in zip(steps, examples, waveforms.places, strict=True):
+        if example.spans is None:
+            continue
+        row[:] = BLANK_ID
+        starts, ends = places[0::2].copy(), places[1::2].copy()
+        for n in range(1, len(example.spans)):  # two that overlap meet half-way
+            if starts[n] < ends[n - 1]:
+                starts[n] = ends[n - 1] = (starts[n] + ends[n - 1]) / 2
+        for (_, _, symbol), start, end in zip(example.spans, starts, ends, strict=False):
+            first, last = np.searchsorted(middles, (start, end))
+            if symbol != UNKNOWN_SYMBOL and first and row[first - 1] == symbol:
+                row[first - 1] = BLANK_ID  # the same once more
+            row[first:last] = symbol
+    return steps
+
+
+def _places(examples: Sequence[Example]) -> np.ndarray:
+    """Where the spans begin and end, float32 ``[batch, 2 * most spans]``."""
+    ends = [[place for span in example.spans or () for place in span[:2]] for example in examples]
+    places = np.zeros((len(examples), max(map(len, ends))), np.float32)
+    for row, found in zip(places, ends, strict=True):
+        row[: len(found)] = found
+    return places
 
 
 def prefetch(items: Iterator[T]) -> Iterator[T]:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Protocol
 
@@ -15,6 +15,14 @@ from speechrnn.errors import AudioError, DataError, LabelError
 from speechrnn.heads import Head
 from speechrnn.labels import Labels
 
+# First sample, the one behind the last, and the symbol that stands there for all of it.
+Span = tuple[int, int, int]
+# The symbol of a span that is spelled with several, nobody knows where.
+UNKNOWN_SYMBOL = -1
+
+
+Prepare = Callable[[np.ndarray], np.ndarray]
+
 
 class Example(Protocol):
     """A recording with its target ids; ``waveform`` is float32 ``[num_samples]``."""
@@ -26,6 +34,10 @@ class Example(Protocol):
     @property
     def targets(self) -> list[int]:
         """What a model is to answer."""
+
+    @property
+    def spans(self) -> Sequence[Span] | None:
+        """What is said where; None where that is not known."""
 
     @property
     def num_samples(self) -> int:
@@ -43,6 +55,7 @@ class HeldExample:
     row: Utterance
     waveform: np.ndarray
     targets: list[int]
+    spans: None = None
 
     @property
     def num_samples(self) -> int:
@@ -58,6 +71,8 @@ class DiskExample:
     num_samples: int
     targets: list[int]
     sample_rate_hz: int
+    prepare: Prepare | None = None
+    spans: None = None
 
     @property
     def waveform(self) -> np.ndarray:
@@ -67,6 +82,8 @@ class DiskExample:
             DataError: The file changed since it was first read.
         """
         waveform = as_command(self.row.path, self.sample_rate_hz, min_samples=1)
+        if self.prepare:
+            waveform = self.prepare(waveform)
         if len(waveform) != self.num_samples:
             raise DataError(
                 f"{self.row.path}: has {len(waveform)} samples, had {self.num_samples} when the "
@@ -83,12 +100,13 @@ def load_examples(
     min_samples: int,
     *,
     memory_mb: float,
+    prepare: Prepare | None = None,
     skip_broken: bool = False,
     purpose: str = "reading",
 ) -> tuple[list[Example], list[AudioError]]:
     """Every recording, read once: kept in memory up to a budget, then only its length.
 
-    What a training learns does not depend on the budget.
+    What a training learns does not depend on the budget. ``prepare`` changes what is read.
 
     Raises:
         DataError: Recordings are broken, and ``skip_broken`` is off or none is left.
@@ -101,11 +119,13 @@ def load_examples(
         rows, sample_rate_hz, min_samples, errors, skip_broken=skip_broken, purpose=purpose
     ):
         targets = row_targets(row, labels, head)
+        if prepare:
+            waveform = prepare(waveform)
         left -= waveform.nbytes
         if left >= 0:
             examples.append(HeldExample(row, waveform, targets))
         else:
-            examples.append(DiskExample(row, len(waveform), targets, sample_rate_hz))
+            examples.append(DiskExample(row, len(waveform), targets, sample_rate_hz, prepare))
     return examples, errors
 
 

@@ -24,13 +24,11 @@ from typing import Any, Literal, NamedTuple
 
 from speechrnn.audio import find_audio
 from speechrnn.errors import DataError
-from speechrnn.labels import normalise_text
+from speechrnn.labels import SILENCE, UNKNOWN, normalise_text
 
 Split = Literal["train", "val", "test", "all"]
 
 BACKGROUND_NOISE = "_background_noise_"
-# Labels of recordings without a command: no word at all, and any other word.
-SILENCE, UNKNOWN = "_silence_", "_unknown_"
 # Speech Commands names its clips <speaker>_nohash_<take>.wav.
 NOHASH = re.compile(r"^(?P<speaker>.+)_nohash_\d+$")
 SPLIT_MANIFESTS: dict[Split, str] = {split: f"{split}.jsonl" for split in ("train", "val", "test")}
@@ -178,6 +176,11 @@ def with_unknown(rows: Sequence[Utterance], words: Sequence[str]) -> list[Uttera
     """As :func:`keep_words`, where nobody needs to say all of the words."""
     kept = {*(normalise_text(word) for word in words), SILENCE}
     return [row if row.text in kept else replace(row, text=UNKNOWN) for row in rows]
+
+
+def is_word(text: str) -> bool:
+    """Whether a recording with this text says something that is known."""
+    return text not in ("", SILENCE, UNKNOWN)
 
 
 def check_disjoint(

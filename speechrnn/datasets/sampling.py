@@ -11,7 +11,8 @@ import numpy as np
 
 from speechrnn.datasets.augment_noise import LEAST_POWER, NoiseBank, noise_bank
 from speechrnn.datasets.examples import Example
-from speechrnn.datasets.manifest import SILENCE, Utterance
+from speechrnn.datasets.manifest import Utterance
+from speechrnn.labels import SILENCE
 
 # Level of made silence, mean power against full scale: from a dead line to a loud room.
 SILENCE_DB = (-90.0, -25.0)
@@ -104,6 +105,7 @@ class SilenceExample:
     targets: list[int]
     seed: tuple[int, ...]
     row: Utterance
+    spans: tuple[()] = ()  # nothing is said anywhere
 
     @property
     def waveform(self) -> np.ndarray:

@@ -20,7 +20,7 @@ import soundfile
 
 from speechrnn.config import to_mapping
 from speechrnn.datasets.augment_noise import coloured_noise
-from speechrnn.datasets.manifest import SILENCE, UNKNOWN, Utterance
+from speechrnn.datasets.manifest import Utterance, is_word
 from speechrnn.datasets.waveforms import mean_power
 from speechrnn.errors import ConfigError, DataError, OutputError
 from speechrnn.files import check_place, write_atomically
@@ -60,7 +60,6 @@ class SequenceConfig:
         word_gain_db: Of a word against the others.
         snr_db: The words' mean power over the noise's.
         noise_exponent: Its power falls as ``1 / f ** x``: 0 is white, 1 pink, 2 brown.
-        seed: Decides everything that is drawn.
 
     Raises:
         ConfigError: A range out of bounds, or the wrong way round.
@@ -74,7 +73,6 @@ class SequenceConfig:
     word_gain_db: tuple[float, float] = (-3.0, 3.0)
     snr_db: tuple[float, float] = (15.0, 50.0)
     noise_exponent: tuple[float, float] = (0.0, 2.0)
-    seed: int = 0
 
     def __post_init__(self) -> None:
         for name, least, most in _BOUNDS:
@@ -83,8 +81,6 @@ class SequenceConfig:
                 raise ConfigError(
                     f"sequences.{name}: got {got}, expected (low, high) from {least} to {most}"
                 )
-        if self.seed < 0:
-            raise ConfigError(f"sequences.seed: got {self.seed}, expected 0 or more")
 
 
 @dataclass(frozen=True)
@@ -97,11 +93,28 @@ class SpokenWord:
 
 
 @dataclass(frozen=True)
-class MadeUtterance:
-    """float32 ``[num_samples]`` within -0.99..0.99, and its words in order."""
+class SequencePlan:
+    """An utterance that can be made from recordings: everything that was drawn for it.
 
-    waveform: np.ndarray
+    Attributes:
+        clips: Which recordings, in order.
+        words: What they say, and where.
+        gains: Amplitude of each, for a recording of mean power 1.
+        num_samples: Of the utterance.
+        level: Root of the mean power of its words.
+        noise_level: Root of the mean power of the noise.
+        noise_exponent: Its colour.
+        noise_seed: Decides it.
+    """
+
+    clips: tuple[int, ...]
     words: tuple[SpokenWord, ...]
+    gains: tuple[float, ...]
+    num_samples: int
+    level: float
+    noise_level: float
+    noise_exponent: float
+    noise_seed: int
 
     @property
     def text(self) -> str:
@@ -109,52 +122,74 @@ class MadeUtterance:
         return " ".join(word.text for word in self.words)
 
 
-def make_sequence(
-    clips: Sequence[tuple[str, np.ndarray]],
+def plan_sequence(
+    clips: Sequence[tuple[str, int]],
     sample_rate_hz: int,
     config: SequenceConfig,
     rng: np.random.Generator,
-) -> MadeUtterance:
-    """An utterance of words that are drawn from one speaker's recordings.
+) -> SequencePlan:
+    """Draw an utterance of words from one speaker's recordings.
 
     Args:
-        clips: Text and float32 ``[samples]`` of each recording, cut to the word by
-            :func:`trimmed`, none of them silent.
+        clips: Text and length in samples of each recording, cut to the word by :func:`trimmed`.
         sample_rate_hz: Of the recordings.
         config: The ranges.
         rng: Draws from them.
     """
     count = int(rng.integers(*config.num_words, endpoint=True))
-    chosen = [clips[i] for i in rng.integers(len(clips), size=count)]
+    chosen = rng.integers(len(clips), size=count).tolist()
+    gaps = np.rint(rng.uniform(*config.gap_s, count) * sample_rate_hz).astype(int).tolist()
     place = round(rng.uniform(*config.lead_s) * sample_rate_hz)
     words: list[SpokenWord] = []
-    pieces: list[np.ndarray] = []
-    for text, clip in chosen:
-        gain = 10 ** (rng.uniform(*config.word_gain_db) / 20)
-        piece = np.float32(gain / np.sqrt(mean_power(clip))) * clip
-        gap = round(rng.uniform(*config.gap_s) * sample_rate_hz)
-        if words:
-            # Neither fades for longer than half of itself, so that each word has a middle.
-            overlap = min(max(0, -gap), len(piece) // 2, len(pieces[-1]) // 2)
-            place += -overlap if gap < 0 else gap
-            if overlap:
-                fade = np.sin(np.linspace(0, np.pi / 2, overlap, dtype=np.float32))
-                piece[:overlap] *= fade
-                pieces[-1][-overlap:] *= fade[::-1]
-        words.append(SpokenWord(text, place, place + len(piece)))
-        pieces.append(piece)
-        place += len(piece)
-    num_samples = place + round(rng.uniform(*config.trail_s) * sample_rate_hz)
-    waveform = np.zeros(num_samples, np.float32)
-    for word, piece in zip(words, pieces, strict=True):
-        waveform[word.start : word.end] += piece
-    speech = np.concatenate([waveform[word.start : word.end] for word in words])
+    for index, gap in zip(chosen, gaps, strict=True):
+        text, size = clips[index]
+        if words:  # neither fades for longer than half of itself, so that each word has a middle
+            place += max(gap, -(size // 2), -((words[-1].end - words[-1].start) // 2))
+        words.append(SpokenWord(text, place, place + size))
+        place += size
     level = 10 ** (rng.uniform(*config.level_dbfs) / 20)
-    waveform *= np.float32(level / np.sqrt(mean_power(speech)))
-    noise = coloured_noise(num_samples, sample_rate_hz, rng.uniform(*config.noise_exponent), rng)
-    waveform += np.float32(level * 10 ** (-rng.uniform(*config.snr_db) / 20)) * noise
+    return SequencePlan(
+        clips=tuple(chosen),
+        words=tuple(words),
+        gains=tuple(10 ** (rng.uniform(*config.word_gain_db, count) / 20)),
+        num_samples=place + round(rng.uniform(*config.trail_s) * sample_rate_hz),
+        level=level,
+        noise_level=level * 10 ** (-rng.uniform(*config.snr_db) / 20),
+        noise_exponent=rng.uniform(*config.noise_exponent),
+        noise_seed=int(rng.integers(2**31)),
+    )
+
+
+def make_sequence(
+    plan: SequencePlan, clips: Sequence[np.ndarray], sample_rate_hz: int
+) -> np.ndarray:
+    """The utterance, float32 ``[num_samples]`` within -0.99..0.99.
+
+    Args:
+        plan: What was drawn.
+        clips: The recording of each of its words, float32 ``[samples]``, none of them silent.
+        sample_rate_hz: Of the recordings.
+    """
+    pieces = [
+        np.float32(gain / np.sqrt(mean_power(clip))) * clip
+        for gain, clip in zip(plan.gains, clips, strict=True)
+    ]
+    for n in range(1, len(pieces)):
+        overlap = plan.words[n - 1].end - plan.words[n].start
+        if overlap > 0:
+            fade = np.sin(np.linspace(0, np.pi / 2, overlap, dtype=np.float32))
+            pieces[n][:overlap] *= fade
+            pieces[n - 1][-overlap:] *= fade[::-1]
+    waveform = np.zeros(plan.num_samples, np.float32)
+    for word, piece in zip(plan.words, pieces, strict=True):
+        waveform[word.start : word.end] += piece
+    speech = np.concatenate([waveform[word.start : word.end] for word in plan.words])
+    waveform *= np.float32(plan.level / np.sqrt(mean_power(speech)))
+    rng = np.random.default_rng(plan.noise_seed)
+    noise = coloured_noise(plan.num_samples, sample_rate_hz, plan.noise_exponent, rng)
+    waveform += np.float32(plan.noise_level) * noise
     waveform *= np.float32(min(1.0, MAX_PEAK / max(np.abs(waveform).max(), 1e-9)))
-    return MadeUtterance(waveform, tuple(words))
+    return waveform
 
 
 def trimmed(waveform: np.ndarray, sample_rate_hz: int) -> np.ndarray:
@@ -185,19 +220,24 @@ def clips_by_speaker(
     """
     found: dict[str, list[tuple[str, np.ndarray]]] = defaultdict(list)
     for row, waveform in loaded:
-        if row.text in (SILENCE, UNKNOWN):
+        if not is_word(row.text):
             continue
-        if not row.speaker:
-            raise DataError(
-                f"{row.path}: nobody is named as its speaker, expected one; an utterance is put "
-                "together from recordings of one person"
-            )
+        check_speaker(row)
         clip = trimmed(waveform, sample_rate_hz)
         if len(clip):
             found[row.speaker].append((row.text, clip))
     if not found:
         raise DataError("no recording says a word; expected labels other than those of silence")
     return dict(sorted(found.items()))
+
+
+def check_speaker(row: Utterance) -> None:
+    """Raise DataError for a recording whose speaker is not known."""
+    if not row.speaker:
+        raise DataError(
+            f"{row.path}: nobody is named as its speaker, expected one; an utterance is put "
+            "together from recordings of one person"
+        )
 
 
 def write_sequences(
@@ -207,6 +247,7 @@ def write_sequences(
     count: int,
     out_dir: Path,
     *,
+    seed: int = 0,
     progress: Callable[[int, int], None] | None = None,
 ) -> Path:
     """Write utterances, the speakers in turn, as ``audio/<index>.flac``, and their manifest.
@@ -219,6 +260,7 @@ def write_sequences(
         config: The ranges.
         count: Utterances.
         out_dir: A new or empty folder.
+        seed: Decides everything that is drawn.
         progress: Called with the number of utterances done and of all, after each.
 
     Returns:
@@ -238,17 +280,20 @@ def write_sequences(
     names, lines = list(speakers), []
     for index in range(count):
         speaker = names[index % len(names)]
-        rng = np.random.default_rng([config.seed, index])
-        made = make_sequence(speakers[speaker], sample_rate_hz, config, rng)
+        clips = speakers[speaker]
+        lengths = [(text, len(waveform)) for text, waveform in clips]
+        rng = np.random.default_rng([seed, index])
+        plan = plan_sequence(lengths, sample_rate_hz, config, rng)
+        waveform = make_sequence(plan, [clips[i][1] for i in plan.clips], sample_rate_hz)
         file = f"audio/{index:06}.flac"
         try:
-            soundfile.write(out_dir / file, made.waveform, sample_rate_hz, subtype="PCM_16")
+            soundfile.write(out_dir / file, waveform, sample_rate_hz, subtype="PCM_16")
         except (OSError, soundfile.LibsndfileError) as error:
             raise OutputError(f"{out_dir / file}: cannot be written ({error})") from error
         row = {
             "audio_filepath": file,
-            "duration": round(len(made.waveform) / sample_rate_hz, 4),
-            "text": made.text,
+            "duration": round(len(waveform) / sample_rate_hz, 4),
+            "text": plan.text,
             "speaker": speaker,
             "words": [
                 {
@@ -256,13 +301,13 @@ def write_sequences(
                     "start": round(word.start / sample_rate_hz, 4),
                     "end": round(word.end / sample_rate_hz, 4),
                 }
-                for word in made.words
+                for word in plan.words
             ],
         }
         lines.append(json.dumps(row, ensure_ascii=False) + "\n")
         if progress:
             progress(index + 1, count)
-    settings = json.dumps({**to_mapping(config), "count": count}, indent=2) + "\n"
+    settings = json.dumps({**to_mapping(config), "count": count, "seed": seed}, indent=2) + "\n"
     write_atomically(out_dir / "sequences.json", settings.encode())
     write_atomically(manifest, "".join(lines).encode())
     return manifest

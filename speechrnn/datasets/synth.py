@@ -29,10 +29,10 @@ import soundfile
 from speechrnn.config import to_mapping
 from speechrnn.datasets import espeak
 from speechrnn.datasets.augment_noise import coloured_noise
-from speechrnn.datasets.manifest import SILENCE, UNKNOWN, Utterance
+from speechrnn.datasets.manifest import Utterance
 from speechrnn.datasets.reading import read_own_rate
 from speechrnn.errors import ConfigError, DataError, OutputError
-from speechrnn.labels import normalise_text
+from speechrnn.labels import SILENCE, UNKNOWN, normalise_text
 
 SPLIT_SHARES = {"train": 0.70, "val": 0.15, "test": 0.15}
 MARKER, PARTIAL_MARKER = "synth.json", "synth.partial.json"

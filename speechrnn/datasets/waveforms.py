@@ -7,7 +7,7 @@ random numbers whatever its probability, a set for each row, and works on the ro
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Protocol, runtime_checkable
 
 import numpy as np
@@ -28,11 +28,14 @@ class Waveforms:
         waveform: float32 ``[batch, samples]``, zeros behind each row's own length.
         num_samples: int32 ``[batch]``, the own lengths.
         sample_rate_hz: Of all of them.
+        places: float32 ``[batch, places]``, in samples: what an augmentation that moves the sound
+            moves with it.
     """
 
     waveform: np.ndarray
     num_samples: np.ndarray
     sample_rate_hz: int
+    places: np.ndarray
 
     def __len__(self) -> int:
         return len(self.num_samples)
@@ -50,7 +53,8 @@ class Waveforms:
         stacked = np.zeros((len(waveforms), size), np.float32)
         for row, waveform in zip(stacked, waveforms, strict=True):
             row[: len(waveform)] = waveform
-        return cls(stacked, num_samples, sample_rate_hz)
+        nothing = np.zeros((len(waveforms), 0), np.float32)
+        return cls(stacked, num_samples, sample_rate_hz, nothing)
 
     def trimmed(self) -> Waveforms:
         """The same with no more padding than :meth:`stack` would give."""
@@ -58,7 +62,15 @@ class Waveforms:
         if size == self.waveform.shape[1]:
             return self
         waveform = np.ascontiguousarray(self.waveform[:, :size])
-        return Waveforms(waveform, self.num_samples, self.sample_rate_hz)
+        return replace(self, waveform=waveform)
+
+    def moved(self, num_samples: np.ndarray, speed: np.ndarray, shift: np.ndarray) -> Waveforms:
+        """The same of other lengths: what was at sample ``t`` is at ``t / speed + shift`` now.
+
+        All three are ``[batch]``.
+        """
+        places = self.places / speed[:, None] + shift[:, None]
+        return replace(self, num_samples=num_samples, places=places.astype(np.float32))
 
     def row(self, index: int) -> np.ndarray:
         """A row without its padding, float32 ``[num_samples]``, as a view."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Sequence
 from dataclasses import dataclass
 
@@ -23,6 +24,11 @@ class Alignment:
     path: tuple[int, ...]
     spans: tuple[tuple[int, int], ...]
     log_probability: float
+
+
+def least_steps(ids: Sequence[int]) -> int:
+    """Steps that hold the symbols: one each, and a blank between two that are the same."""
+    return len(ids) + sum(one == other for one, other in itertools.pairwise(ids))
 
 
 def align(log_probs: np.ndarray, ids: Sequence[int]) -> Alignment | None:

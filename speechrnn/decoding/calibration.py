@@ -2,9 +2,13 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 import numpy as np
+
+from speechrnn.decoding.align import least_steps
+from speechrnn.decoding.likelihood import log_likelihoods
 
 # The search is over log T: the loss is convex in 1 / T, so it has one minimum in log T too.
 LOWEST_TEMPERATURE, HIGHEST_TEMPERATURE = 0.05, 20.0
@@ -53,15 +57,60 @@ def fit_temperature(log_probabilities: np.ndarray, targets: np.ndarray) -> float
         peak = scaled.max(axis=1)
         return float(np.mean(peak + np.log(np.exp(scaled - peak[:, None]).sum(axis=1))))
 
+    return _lowest(loss)
+
+
+def fit_sequence_temperature(
+    log_probs: np.ndarray, num_steps: np.ndarray, ids: Sequence[Sequence[int]]
+) -> float:
+    """As :func:`fit_temperature`, for utterances of several symbols.
+
+    What counts is the likelihood of an utterance's symbols over all paths. The doubt is the same:
+    at each step every column is as likely as any other, so often.
+
+    Args:
+        log_probs: ``[n, steps, columns]``, logarithms or logits.
+        num_steps: int ``[n]``, the true steps of each.
+        ids: The symbols that are said in each; those that its steps cannot hold are left out.
+    """
+    possible = np.array([least_steps(row) for row in ids]) <= num_steps
+    logits = np.asarray(log_probs, np.float64)[possible]
+    if not logits.size:
+        return 1.0
+    num_steps = num_steps[possible]
+    ids = [row for row, can_be in zip(ids, possible, strict=True) if can_be]
+    doubt = 1 / (len(logits) + 2)
+    true = np.arange(logits.shape[1]) < num_steps[:, None]
+
+    def loss(log_temperature: float) -> float:
+        scaled = _log_softmax(logits / np.exp(log_temperature))
+        right = log_likelihoods(scaled, num_steps, ids).mean()
+        return float(-(1 - doubt) * right - doubt * scaled[true].mean())
+
+    return _lowest(loss)
+
+
+def _lowest(loss: Callable[[float], float]) -> float:
+    """The temperature at whose logarithm the loss is lowest, by golden-section search."""
     low, high = np.log(LOWEST_TEMPERATURE), np.log(HIGHEST_TEMPERATURE)
     ratio = (np.sqrt(5) - 1) / 2
+    left, right = high - ratio * (high - low), low + ratio * (high - low)
+    left_loss, right_loss = loss(left), loss(right)
     for _ in range(SEARCH_STEPS):
-        left, right = high - ratio * (high - low), low + ratio * (high - low)
-        if loss(left) <= loss(right):
-            high = right
+        if left_loss <= right_loss:
+            high, right, right_loss = right, left, left_loss
+            left = high - ratio * (high - low)
+            left_loss = loss(left)
         else:
-            low = left
+            low, left, left_loss = left, right, right_loss
+            right = low + ratio * (high - low)
+            right_loss = loss(right)
     return float(np.exp((low + high) / 2))
+
+
+def _log_softmax(logits: np.ndarray) -> np.ndarray:
+    lowered = logits - logits.max(axis=-1, keepdims=True)
+    return lowered - np.log(np.exp(lowered).sum(axis=-1, keepdims=True))
 
 
 def log_probabilities(probabilities: np.ndarray) -> np.ndarray:
@@ -69,13 +118,16 @@ def log_probabilities(probabilities: np.ndarray) -> np.ndarray:
     return np.log(np.maximum(np.asarray(probabilities, np.float64), SMALLEST))
 
 
-def apply_temperature(probabilities: np.ndarray, temperature: float) -> np.ndarray:
-    """What the model would have answered at this temperature, ``[..., labels]``."""
+def apply_temperature(kind: str, answer: np.ndarray, temperature: float) -> np.ndarray:
+    """What the model would have answered at this temperature, ``[..., columns]``.
+
+    ``kind`` is the head's ``output_name``, "probabilities" or "log_probs".
+    """
     if temperature == 1:
-        return probabilities
-    scaled = log_probabilities(probabilities) / temperature
-    powers = np.exp(scaled - scaled.max(axis=-1, keepdims=True))
-    return (powers / powers.sum(axis=-1, keepdims=True)).astype(np.float32)
+        return answer
+    logs = answer if kind == "log_probs" else log_probabilities(answer)
+    scaled = _log_softmax(np.asarray(logs, np.float64) / temperature)
+    return (scaled if kind == "log_probs" else np.exp(scaled)).astype(np.float32)
 
 
 def reliability_bins(confidence: np.ndarray, correct: np.ndarray, bins: int = 15) -> list[Bin]:

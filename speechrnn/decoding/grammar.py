@@ -54,7 +54,8 @@ class Grammar:
     Args:
         rules: What may be said.
         columns: Columns of the model's answers: the blank and its symbols.
-        spell: A word -> the ids of its symbols; raises LabelError where it has none.
+        spell: Words -> each unit of them that the model knows, with the ids of its symbols, as
+            :meth:`speechrnn.spelling.Spelling.units`; raises LabelError where it has none.
         boundary: Id of the symbol between two words, where the model has one.
         name: Of the grammar, for errors.
 
@@ -67,7 +68,7 @@ class Grammar:
         self,
         rules: Rules,
         columns: int,
-        spell: Callable[[str], Sequence[int]],
+        spell: Callable[[str], Sequence[tuple[str, Sequence[int]]]],
         *,
         boundary: int | None = None,
         name: str = "grammar",
@@ -205,9 +206,9 @@ class Grammar:
     def _add(self, expansion: Expansion, begin: int, end: int) -> None:
         """Let the expansion lead from one state to another."""
         if isinstance(expansion, Words):
-            self._add_chain(self._add_word, expansion.text.split(), begin, end)
+            self._add_chain(self._add_unit, self._units(expansion.text), begin, end)
         elif isinstance(expansion, Parts):
-            self._add_chain(self._add, expansion.parts, begin, end)
+            self._add_chain(self._add, _joined(expansion.parts), begin, end)
         elif isinstance(expansion, Alternatives):
             for choice in expansion.choices:
                 ahead = self._state()
@@ -245,16 +246,39 @@ class Grammar:
         self._add(part, first, last)
         self._skip(last, end, behind, value)
 
-    def _add_word(self, word: str, begin: int, end: int) -> None:
+    def _units(self, text: str) -> Sequence[tuple[str, Sequence[int]]]:
+        """The units that the model knows; what it does not is noted, to be named all at once."""
         try:
-            symbols = list(self._spell(word))
+            return self._spell(text)
         except LabelError:
-            self._unspelled[word] = None
-            return
+            words = [word for word in text.split() if not self._can_spell(word)]
+            self._unspelled.update(dict.fromkeys(words or [text]))
+            return []
+
+    def _can_spell(self, word: str) -> bool:
+        try:
+            self._spell(word)
+        except LabelError:
+            return False
+        return True
+
+    def _add_unit(self, unit: tuple[str, Sequence[int]], begin: int, end: int) -> None:
+        text, symbols = unit
         if self._boundary is not None:
-            symbols.insert(0, self._boundary)
+            symbols = [self._boundary, *symbols]
         for symbol in symbols:
             behind = self._state()
             self._arcs[begin].append((symbol, behind))
             begin = behind
-        self._skip(begin, end, WORD, word)
+        self._skip(begin, end, WORD, text)
+
+
+def _joined(parts: Sequence[Expansion]) -> list[Expansion]:
+    """The parts with words that follow one another as one: they may be one symbol together."""
+    found: list[Expansion] = []
+    for part in parts:
+        if isinstance(part, Words) and found and isinstance(before := found[-1], Words):
+            found[-1] = Words(f"{before.text} {part.text}")
+        else:
+            found.append(part)
+    return found

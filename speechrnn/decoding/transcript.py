@@ -17,9 +17,13 @@ class Word:
 
 @dataclass(frozen=True)
 class Transcript:
-    """What was said in a recording of ``duration`` seconds, with a confidence from 0 to 1."""
+    """What was said in a recording of ``duration`` seconds, with a confidence from 0 to 1.
+
+    ``slots`` are what a command grammar's rules stood for: name and value, in order.
+    """
 
     text: str
     confidence: float
     duration: float
     words: tuple[Word, ...]
+    slots: tuple[tuple[str, str], ...] = ()

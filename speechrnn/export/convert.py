@@ -27,7 +27,7 @@ def convert(bundle: Path, out: Path) -> None:
     archive.track(model)
     archive.add_endpoint(
         name="serve",
-        fn=lambda waveform: {model.config.head.output_name: model.serve(waveform)},
+        fn=lambda waveform: model.config.head.exported(model.serve(waveform)),
         input_signature=[tf.TensorSpec([1, None], tf.float32, name="waveform")],
     )
     with tempfile.TemporaryDirectory(prefix="speechrnn-") as folder:

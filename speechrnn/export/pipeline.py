@@ -7,13 +7,13 @@ import subprocess
 import sys
 import tempfile
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from pathlib import Path
 
 import numpy as np
 
 from speechrnn.bundle import BundleInfo, read_bundle, read_selftest
-from speechrnn.config import from_mapping, to_mapping
+from speechrnn.config import to_mapping
 from speechrnn.decoding.calibration import apply_temperature
 from speechrnn.errors import ExportError, OutputError
 from speechrnn.extras import require_training
@@ -27,6 +27,8 @@ from speechrnn.version import __version__
 # differ by some 1e-6.
 TOLERANCE = 1e-4
 CONVERSION_TIMEOUT_S = 600
+# The second output of a model that answers with a sequence: its best path, collapsed.
+TOKENS = {"name": "tokens", "dtype": "int32", "shape": ["tokens"]}
 # A process of its own, with TensorFlow whatever this one trains with: only TensorFlow converts.
 CONVERTER = (sys.executable, "-m", "speechrnn.export.convert")
 
@@ -151,21 +153,23 @@ def _last_line(text: str) -> str:
 
 
 def _metadata(info: BundleInfo) -> dict:
-    from speechrnn.features import FeatureConfig
-    from speechrnn.heads import HEADS
+    from speechrnn.model import ModelConfig
 
-    features = from_mapping(FeatureConfig, info.sections["features"], "features")
+    config = ModelConfig.from_mapping(info.sections)
+    head, sequence = config.head, config.head.output_name == "log_probs"
     return {
         "speechrnn_version": __version__,
         "quantization": "none",
         "signature": "serve",
         "input": {"name": "waveform", "dtype": "float32", "shape": [1, "samples"]},
         "output": {
-            "name": HEADS.from_mapping(info.sections["head"]).output_name,
+            "name": head.output_name,
             "dtype": "float32",
-            "shape": [1, len(info.labels)],
+            "shape": [1, *(["steps"] if sequence else []), head.num_columns(info.labels)],
         },
-        "min_samples": features.window_length,
+        **({"tokens": TOKENS} if sequence else {}),
+        "steps": asdict(config.clock),
+        "min_samples": config.features.window_length,
         **info.sections,
         "front_end": info.front_end,
         "decision": to_mapping(info.decision),
@@ -178,7 +182,8 @@ def _metadata(info: BundleInfo) -> dict:
 
 def _selftest_difference(recognizer: Recognizer, info: BundleInfo) -> float:
     waveform, stored = read_selftest(info.path)
-    expected = apply_temperature(stored[0], info.decision.temperature)
+    kind = recognizer.metadata["output"]["name"]
+    expected = apply_temperature(kind, stored[0], info.decision.temperature)
     actual = recognizer.run(waveform)
     same_shape = actual.shape == expected.shape
     difference = float(np.max(np.abs(actual - expected))) if same_shape else np.inf
@@ -206,7 +211,8 @@ def _compare(recognizer: Recognizer, bundle: Path, waveforms: Sequence[np.ndarra
         for i, expected in zip(chosen, answers, strict=True):
             actual = recognizer.run(waveforms[i])
             largest = max(largest, float(np.max(np.abs(actual - expected))))
-            disagreements += int(np.argmax(actual) != np.argmax(expected))
+            said, wanted = np.argmax(actual, axis=-1), np.argmax(expected, axis=-1)
+            disagreements += not np.array_equal(said, wanted)
     if not largest <= TOLERANCE:
         raise ExportError(
             f"{bundle}: the exported file differs from the bundle by {largest:.2g} on "

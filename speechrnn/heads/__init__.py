@@ -6,6 +6,7 @@ offers what :class:`Head` lists. CONTRIBUTING.md shows how to add one.
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from typing import Any, Protocol
 
 from speechrnn.config import Registry
@@ -18,10 +19,19 @@ class Head(Protocol):
     """What a registered head offers."""
 
     output_name: str
-    """Name of the one tensor that a served or exported model returns."""
+    """What the answer is, which decides how it is decoded: "probabilities" or "log_probs"."""
+
+    def labels(self, texts: Iterable[str], *, commands: bool) -> Labels:
+        """The symbols of a model that learns these texts; ``commands``: each of them is one."""
 
     def targets(self, text: str, labels: Labels) -> list[int]:
         """The ids that a recording of this text is trained towards."""
+
+    def placed(self, text: str, labels: Labels) -> int | None:
+        """The symbol that stands for all of a command; None where it is spelled with several."""
+
+    def num_columns(self, labels: Labels) -> int:
+        """Width of the logits."""
 
     def build_layer(self, labels: Labels) -> Any:
         """A Keras layer with ``call(encoded, frame_mask=None, training=False) -> logits``.
@@ -29,14 +39,24 @@ class Head(Protocol):
         The contract of ``encoded`` and ``mask`` is the encoder's.
         """
 
-    def loss(self, logits: Any, num_encoded: Any, targets: Any, num_targets: Any) -> Any:
-        """float32 ``[batch]`` from the logits and int32 ``[batch, most targets]`` ids."""
+    def loss(
+        self, logits: Any, num_encoded: Any, targets: Any, num_targets: Any, steps: Any = None
+    ) -> Any:
+        """float32 ``[batch]`` from the logits and int32 ``[batch, most targets]`` ids.
+
+        ``steps``, int32 ``[batch, encoded frames]``, says what is said at each of them, 0 nothing,
+        below 0 unknown; it is given where utterances were put together.
+        """
 
     def output(self, logits: Any) -> Any:
-        """The served tensor from the logits."""
+        """The answer from the logits."""
+
+    def exported(self, answer: Any) -> dict[str, Any]:
+        """What an exported model returns by name: the answer to one recording, and what it says."""
 
     def correct(self, logits: Any, num_encoded: Any, targets: Any, num_targets: Any) -> Any:
         """bool ``[batch]``: whether each row says exactly its targets."""
 
 
 from speechrnn.heads import classification as classification  # noqa: E402  registers its head
+from speechrnn.heads import ctc as ctc  # noqa: E402  registers its head

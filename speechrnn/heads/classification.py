@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import Any
 
@@ -50,17 +51,32 @@ class Classification:
             if not 0 <= getattr(self, name) < 1:
                 raise ConfigError(f"head.{name}: got {getattr(self, name)}, expected 0 <= x < 1")
 
+    def labels(self, texts: Iterable[str], *, commands: bool) -> Labels:
+        """One label for each different text."""
+        del commands  # a text is a label, of however many words
+        return Labels.from_texts(texts)
+
     def targets(self, text: str, labels: Labels) -> list[int]:
         """The one id of the label that ``text`` is."""
         return [labels.id_of(text)]
+
+    def placed(self, text: str, labels: Labels) -> int | None:
+        """The label."""
+        return labels.id_of(text)
+
+    def num_columns(self, labels: Labels) -> int:
+        """One for each label."""
+        return len(labels)
 
     def build_layer(self, labels: Labels) -> keras.Layer:
         """The head as a Keras layer: ``[batch, time, width]`` -> logits ``[batch, labels]``."""
         return PooledClassifier(self, len(labels), name="head")
 
-    def loss(self, logits: Any, num_encoded: Any, targets: Any, num_targets: Any) -> Any:
+    def loss(
+        self, logits: Any, num_encoded: Any, targets: Any, num_targets: Any, steps: Any = None
+    ) -> Any:
         """Cross entropy with label smoothing, float32 ``[batch]``."""
-        del num_encoded, num_targets  # one label for a recording of any length
+        del num_encoded, num_targets, steps  # one label for a recording of any length
         wanted = ops.one_hot(targets[:, 0] - 1, ops.shape(logits)[-1], dtype="float32")
         smoothing = self.label_smoothing
         wanted = (1 - smoothing) * wanted + smoothing / logits.shape[-1]
@@ -69,6 +85,10 @@ class Classification:
     def output(self, logits: Any) -> Any:
         """Probabilities, float32 ``[batch, labels]``."""
         return ops.softmax(logits)
+
+    def exported(self, answer: Any) -> dict[str, Any]:
+        """The probabilities."""
+        return {self.output_name: answer}
 
     def correct(self, logits: Any, num_encoded: Any, targets: Any, num_targets: Any) -> Any:
         """Whether the most probable label is the true one, bool ``[batch]``."""

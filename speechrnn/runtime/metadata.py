@@ -16,6 +16,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from speechrnn.clock import StepClock
 from speechrnn.decoding import Decision
 from speechrnn.errors import ConfigError, LabelError, ModelError
 from speechrnn.labels import Labels
@@ -38,6 +39,7 @@ class FileInfo:
         labels: The ordered labels.
         metadata: The whole of ``speechrnn.json``.
         decision: Its ``decision``: when an answer is one. Older files have none, and accept all.
+        clock: Its ``steps``: where the model's steps lie. A model of one label needs none.
     """
 
     path: Path
@@ -45,6 +47,7 @@ class FileInfo:
     labels: Labels
     metadata: dict[str, Any]
     decision: Decision
+    clock: StepClock
 
 
 def pack(model: bytes, metadata: dict[str, Any], labels: Labels) -> bytes:
@@ -85,6 +88,7 @@ def read_metadata(path: str | Path) -> FileInfo:
         model = content[: document["model_bytes"]]
         labels = Labels(tuple(document["labels"]))
         decision = Decision.read(document.get("decision", {}))
+        clock = StepClock(**document.get("steps", {"first_s": 0.0, "step_s": 0.0}))
         intact = (
             hashlib.sha256(model).hexdigest() == document["model_sha256"]
             and entries[LABELS_FILE] == _label_lines(labels)
@@ -97,7 +101,7 @@ def read_metadata(path: str | Path) -> FileInfo:
         ) from error
     if not intact:
         raise ModelError(f"{file}: was changed after it was exported; export it again")
-    return FileInfo(file, model, labels, document, decision)
+    return FileInfo(file, model, labels, document, decision, clock)
 
 
 def _label_lines(labels: Labels) -> bytes:

@@ -9,7 +9,7 @@ import numpy as np
 from ai_edge_litert.interpreter import Interpreter
 
 from speechrnn.audio import as_command
-from speechrnn.decoding import Transcript, classify
+from speechrnn.decoding import Transcript, make_decoder
 from speechrnn.errors import ModelError
 from speechrnn.quiet import quiet_stderr
 from speechrnn.runtime.metadata import read_metadata
@@ -19,7 +19,8 @@ class Recognizer:
     """Recognises recordings with an exported model.
 
     Not safe for use by several threads at once: give each its own. ``threshold``, below which a
-    recording is rejected, is the file's; it may be set to another.
+    recording is rejected, is the file's; it may be set to another, and so may ``decoder``, which
+    says what an answer means.
 
     Args:
         path: A .tflite made by ``speechrnn export``.
@@ -47,13 +48,18 @@ class Recognizer:
                 self._interpreter = Interpreter(model_content=info.model, num_threads=num_threads)
                 self._interpreter.allocate_tensors()
             self._input = self._interpreter.get_input_details()[0]["index"]
-            self._output = self._interpreter.get_output_details()[0]["index"]
-        except (ValueError, RuntimeError) as error:
+            runner = self._interpreter.get_signature_runner(info.metadata["signature"])
+            output = info.metadata["output"]["name"]
+            self._output = runner.get_output_details()[output]["index"]
+        except (KeyError, ValueError, RuntimeError) as error:
             raise ModelError(f"{path}: LiteRT cannot run it ({error})") from error
+        self.decoder = make_decoder(output, info.metadata["head"], info.labels, info.clock)
         self._num_samples = 0
 
     def run(self, waveform: np.ndarray) -> np.ndarray:
-        """The model's answer to float32 ``[samples]``; probabilities ``[labels]``.
+        """The model's answer to float32 ``[samples]``.
+
+        Probabilities ``[labels]``, or natural logarithms ``[steps, columns]``.
 
         Raises:
             ModelError: LiteRT cannot run the model, for want of memory for example.
@@ -73,9 +79,9 @@ class Recognizer:
             ) from error
         return self._interpreter.get_tensor(self._output)[0]
 
-    def answer_many(self, waveforms: Sequence[np.ndarray]) -> np.ndarray:
-        """The model's answers, ``[batch, ...]``, to one or more float32 ``[samples]`` waveforms."""
-        return np.stack([self.run(waveform) for waveform in waveforms])
+    def answer_many(self, waveforms: Sequence[np.ndarray]) -> list[np.ndarray]:
+        """The answers to float32 ``[samples]`` waveforms: ``[labels]``, or ``[steps, columns]``."""
+        return [self.run(waveform) for waveform in waveforms]
 
     def transcribe(self, recording: str | Path | np.ndarray) -> Transcript:
         """Recognise a file of any rate, or a float waveform at ``sample_rate_hz``.
@@ -90,11 +96,8 @@ class Recognizer:
     def transcribe_many(self, waveforms: Sequence[np.ndarray]) -> list[Transcript]:
         """Recognise checked waveforms at the model's rate, in their order."""
         return [
-            classify(
-                self.run(waveform),
-                self.labels,
-                len(waveform) / self.sample_rate_hz,
-                threshold=self.threshold,
+            self.decoder.decode(
+                self.run(waveform), len(waveform) / self.sample_rate_hz, threshold=self.threshold
             )
             for waveform in waveforms
         ]

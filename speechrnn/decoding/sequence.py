@@ -1,0 +1,143 @@
+"""CTC log-probabilities -> words with their times and confidences. numpy alone."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+
+from speechrnn.clock import StepClock
+from speechrnn.decoding.align import align
+from speechrnn.decoding.ctc import BEAM_WIDTH, Hypothesis, Scorer, beam_search, greedy
+from speechrnn.decoding.grammar import Grammar
+from speechrnn.decoding.likelihood import log_likelihood
+from speechrnn.decoding.scorers import Together
+from speechrnn.decoding.transcript import Transcript, Word
+from speechrnn.errors import ModelError
+from speechrnn.labels import SILENCE
+from speechrnn.spelling import Spelling
+
+
+@dataclass(frozen=True)
+class Search:
+    """How the words of an utterance are looked for.
+
+    Attributes:
+        width: Prefixes that the beam follows; 1 without any of the others takes the best path.
+        scorers: Language models and hot words, which guide the beam.
+        grammar: Phrases to which it keeps.
+        grammar_threshold: What the grammar's phrase may at least be less likely than what would
+            be heard without the grammar, as a natural logarithm; below that it was none of its
+            phrases. -inf takes the nearest phrase, whatever was said.
+        rescore: Adds to the score of each of the beam's hypotheses at the end: symbols -> score.
+    """
+
+    width: int = 1
+    scorers: tuple[Scorer, ...] = ()
+    grammar: Grammar | None = None
+    grammar_threshold: float = -np.inf
+    rescore: Callable[[Sequence[int]], float] | None = None
+
+    def best(self, log_probs: np.ndarray) -> Hypothesis | None:
+        """The best of what may be said; None where nothing may."""
+        guides = (*self.scorers, *([self.grammar] if self.grammar else []))
+        if self.width == 1 and not guides and self.rescore is None:
+            return greedy(log_probs)
+        width = self.width if self.width > 1 else BEAM_WIDTH
+        found = beam_search(log_probs, width=width, scorer=Together(guides) if guides else None)
+        if not found or self.rescore is None:
+            return found[0] if found else None
+        rescore = self.rescore
+        return max(found, key=lambda one: one.log_score + rescore(one.ids))
+
+
+@dataclass(frozen=True)
+class SequenceDecoder:
+    """Turns a CTC model's answer into a transcript."""
+
+    spelling: Spelling
+    clock: StepClock
+    search: Search = Search()
+
+    @property
+    def words(self) -> tuple[str, ...]:
+        """The words that it may say, where each is a symbol."""
+        return self.spelling.labels.symbols if self.spelling.symbols == "words" else ()
+
+    def expected(self, text: str) -> str:
+        """The text as the model spells it; nothing for silence."""
+        return "" if text == SILENCE else self.spelling.text(self.spelling.ids(text))
+
+    def units(self, text: str) -> list[str]:
+        """The words, commands of several words as one."""
+        return [word for word, _ in self.spelling.units(text)]
+
+    def decode(
+        self, answer: np.ndarray, duration_s: float, *, threshold: float = 0.0
+    ) -> Transcript:
+        """The words of an utterance.
+
+        Their times are those of the best path that spells them (Viterbi); a word's confidence is
+        the product over its symbols of the highest probability that each has in its place, the
+        utterance's the probability of its symbols over all paths.
+
+        Args:
+            answer: Natural logarithms, float32 ``[steps, columns]``.
+            duration_s: Length of the recording.
+            threshold: With less confidence than this it is rejected: its text is "", it has no
+                words, and the confidence is that of what it would have been.
+
+        Raises:
+            ModelError: The shape is another, or the model answered something that is no number.
+        """
+        columns = 1 + len(self.spelling.labels)
+        if answer.ndim != 2 or answer.shape[1] != columns:
+            raise ModelError(
+                f"the model answered {list(answer.shape)} values, expected [steps, {columns}], the "
+                "blank and its symbols"
+            )
+        best = self.search.best(answer)
+        if best is None:
+            return Transcript("", 0.0, duration_s, ())
+        log_confidence = log_likelihood(answer, best.ids)
+        confidence = min(1.0, float(np.exp(log_confidence)))
+        slots: tuple[tuple[str, str], ...] = ()
+        if self.search.grammar:
+            if self.margin(answer, best) < self.search.grammar_threshold:
+                return Transcript("", confidence, duration_s, ())
+            phrase = self.search.grammar.match(best.ids)
+            slots = phrase.slots if phrase else ()
+        if confidence < threshold:
+            return Transcript("", confidence, duration_s, ())
+        words = self._words(answer, best.ids, duration_s)
+        return Transcript(self.spelling.text(best.ids), confidence, duration_s, words, slots)
+
+    def margin(self, answer: np.ndarray, best: Hypothesis) -> float:
+        """How much less likely it is than what is heard without a grammar; 0 where it is that."""
+        free = greedy(answer).ids
+        if free == best.ids:
+            return 0.0
+        return min(0.0, log_likelihood(answer, best.ids) - log_likelihood(answer, free))
+
+    def _words(self, answer: np.ndarray, ids: Sequence[int], duration_s: float) -> tuple[Word, ...]:
+        found = align(answer, ids)
+        if found is None:  # a beam found a path, so there is one
+            return ()
+        likely = [
+            float(answer[start:end, symbol].max())
+            for symbol, (start, end) in zip(ids, found.spans, strict=True)
+        ]
+
+        def within(step: int) -> float:
+            return min(max(0.0, self.clock.begins(step)), duration_s)
+
+        return tuple(
+            Word(
+                text,
+                within(found.spans[first][0]),
+                within(found.spans[behind - 1][1]),
+                min(1.0, float(np.exp(sum(likely[first:behind])))),
+            )
+            for text, first, behind in self.spelling.words(ids)
+        )

@@ -1,0 +1,164 @@
+"""Rows -> everything that a training learns from and is measured on, read and checked."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+
+from speechrnn.datasets.composing import Composer, are_commands
+from speechrnn.datasets.examples import Example, HeldExample, load_examples, row_targets
+from speechrnn.datasets.manifest import Utterance, check_disjoint, is_word
+from speechrnn.datasets.sequences import SequenceConfig, trimmed
+from speechrnn.decoding.align import least_steps
+from speechrnn.errors import AudioError, ConfigError, DataError
+from speechrnn.labels import SILENCE, Labels
+from speechrnn.recipe import Recipe
+
+# Utterances that are put together for validation, the same for every seed of a training.
+MOST_VALIDATION_UTTERANCES, VALIDATION_SEED = 500, (5,)
+
+
+@dataclass(frozen=True)
+class TrainingData:
+    """Recordings with their targets.
+
+    Attributes:
+        labels: The model's symbols.
+        train: What to learn from: commands to make utterances of, where ``compose`` is given.
+        val: Other speakers.
+        also: Other voices, mixed in.
+        compose: The ranges from which utterances are made; None: recordings as they are.
+        left_out: The recordings that could not be read.
+    """
+
+    labels: Labels
+    train: list[Example]
+    val: list[Example]
+    also: list[Example]
+    compose: SequenceConfig | None
+    left_out: tuple[AudioError, ...]
+
+
+def read_training_data(
+    recipe: Recipe,
+    train_rows: Sequence[Utterance],
+    val_rows: Sequence[Utterance],
+    also_rows: Sequence[Utterance],
+    *,
+    data_name: str,
+    skip_broken: bool = False,
+) -> TrainingData:
+    """Read all recordings; everything that rows alone can show is checked before that.
+
+    Where the recipe has ``sequences`` and the recordings are single commands, utterances are made
+    of them; whole utterances are taken as they are.
+
+    Raises:
+        DataError: Unusable recordings, a shared speaker, a single label, recordings too short for
+            what they say.
+        LabelError: A text that the labels do not spell.
+        ConfigError: ``also_fraction`` leaves nothing for what is mixed in.
+    """
+    check_disjoint(train_rows, val_rows)
+    if also_rows:
+        check_disjoint(also_rows, val_rows, name="what is mixed in (--also)")
+        if not recipe.train.also_fraction:
+            raise ConfigError(
+                "train.also_fraction: got 0, so what is mixed in (--also) would never be heard; "
+                "expected more, or leave --also out"
+            )
+    head, commands = recipe.model.head, are_commands(train_rows)
+    compose = recipe.sequences if commands else None
+    compose_val = compose if are_commands(val_rows) else None
+    parts = [
+        _Part("train", train_rows, compose),
+        _Part("val", val_rows, compose_val),
+        _Part("also", also_rows, compose),
+    ]
+    made = (SILENCE,) if recipe.train.silence_fraction else ()
+    labels = head.labels([*(row.text for row in parts[0].rows), *made], commands=commands)
+    if head.num_columns(labels) < 2:
+        raise DataError(
+            f"{data_name}: holds only the label {', '.join(labels.symbols)!r}, expected two"
+        )
+    for part in parts:
+        for row in part.rows:  # before minutes of reading
+            row_targets(row, labels, head)
+    found, left_out = _read(recipe, labels, parts, skip_broken)
+    train, val, also = found
+    if compose_val:
+        composer = Composer(val, compose_val, recipe.model.features.sample_rate_hz, head, labels)
+        count = min(MOST_VALIDATION_UTTERANCES, composer.num_utterances())
+        val = composer.utterances(count, VALIDATION_SEED)
+    return TrainingData(labels, train, val, also, compose, tuple(left_out))
+
+
+class _Part:
+    """Rows of one purpose; of commands that utterances are made of only those that say a word."""
+
+    def __init__(
+        self, name: str, rows: Sequence[Utterance], compose: SequenceConfig | None
+    ) -> None:
+        self.name, self.compose = name, compose
+        self.rows = [row for row in rows if is_word(row.text)] if compose else list(rows)
+
+
+def _read(
+    recipe: Recipe, labels: Labels, parts: Sequence[_Part], skip_broken: bool
+) -> tuple[list[list[Example]], list[AudioError]]:
+    """The examples of each part, within one budget of memory, and what could not be read."""
+    model, memory_mb = recipe.model, recipe.train.memory_mb
+    rate_hz = model.features.sample_rate_hz
+
+    def cut(waveform: np.ndarray) -> np.ndarray:
+        word = trimmed(waveform, rate_hz)
+        return word if len(word) else waveform
+
+    found: list[list[Example]] = []
+    left_out: list[AudioError] = []
+    for part in parts:
+        examples, errors = load_examples(
+            part.rows,
+            labels,
+            model.head,
+            rate_hz,
+            model.features.window_length,
+            memory_mb=memory_mb,
+            prepare=cut if part.compose else None,
+            skip_broken=skip_broken,
+            purpose=f"reading {part.name}",
+        )
+        _check_steps(recipe, examples)
+        found.append(examples)
+        left_out += errors
+        held = (e.waveform.nbytes for e in examples if isinstance(e, HeldExample))
+        memory_mb = max(0.0, memory_mb - sum(held) / 1e6)
+    return found, left_out
+
+
+def _check_steps(recipe: Recipe, examples: Sequence[Example]) -> None:
+    """Refuse recordings that are too short for what they are to say."""
+    short = [
+        f"{example.row.path}: {steps} steps for {least} symbols"
+        for example in examples
+        if (least := least_steps(example.targets))
+        > (steps := recipe.model.num_steps(example.num_samples))
+    ]
+    if short:
+        raise DataError(
+            f"{len(short)} recordings are too short for their text ({'; '.join(short[:3])}); "
+            "correct the text, leave them out, or use an encoder with more steps a second"
+        )
+
+
+def fingerprint(examples: Sequence[Example]) -> str:
+    """16 hexadecimal digits of names, texts, speakers and lengths."""
+    lines = [
+        [example.row.path.name, example.row.text, example.row.speaker, example.num_samples]
+        for example in examples
+    ]
+    return hashlib.sha256(json.dumps(lines).encode()).hexdigest()[:16]

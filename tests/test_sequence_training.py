@@ -1,0 +1,193 @@
+"""From recordings of single tones to a model that hears several in a row, and says where."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import numpy as np
+import pytest
+import soundfile
+from conftest import TINY_RATE_HZ, TINY_RECIPE, Run, call, stop_training, tone
+
+from speechrnn.bundle import read_bundle
+from speechrnn.recognize import Model, load_model
+
+HEAD = """[head]
+type = "ctc"
+placement = 0.1
+[sequences]
+num_words = [1, 4]
+snr_db = [30.0, 50.0]
+"""
+RECIPE = TINY_RECIPE.replace('[head]\ntype = "classification"\nattention_pooling = false\n', HEAD)
+LEARN = (
+    "--set=train.steps=192", "--set=train.validations=2", "--set=train.learning_rate=0.01",
+    "--set=train.silence_fraction=0.1", "--set=train.val_fraction=0.01", "--set=encoder.units=32",
+    "--set=augment.speed.low=0.9",
+)  # fmt: skip
+
+
+@pytest.fixture(scope="session")
+def recipe(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A settings file that learns sequences in seconds."""
+    file = tmp_path_factory.mktemp("sequences") / "sequences.toml"
+    file.write_text(RECIPE, encoding="utf-8")
+    return file
+
+
+@pytest.fixture(scope="session")
+def bundle(tiny_data: Path, recipe: Path) -> Path:
+    """A model trained on utterances of ``tiny_data``; do not change it."""
+    out = recipe.with_name("bundle")
+    result = call("train", "--data", tiny_data, "--out", out, "--config", recipe, *LEARN)
+    assert result.status == 0, result.err
+    return out
+
+
+@pytest.fixture(scope="session")
+def utterances(tiny_data: Path, recipe: Path) -> Path:
+    """Utterances put together once, as a manifest."""
+    out = recipe.with_name("utterances")
+    size = ("--count", 30, "--num-words", 1, 5, "--sample-rate", TINY_RATE_HZ)
+    assert call("data", "sequences", tiny_data, "--out", out, *size).status == 0
+    return out / "sequences.jsonl"
+
+
+def rows_of(manifest: Path) -> list[dict]:
+    return [json.loads(line) for line in manifest.read_text(encoding="utf-8").splitlines()]
+
+
+@pytest.fixture(scope="session", params=["bundle", "tflite"])
+def model(bundle: Path, request: pytest.FixtureRequest) -> Model:
+    """The model, as a bundle and as a file."""
+    if request.param == "bundle":
+        return load_model(bundle)
+    file = bundle.with_name("sequences.tflite")
+    result = call("export", bundle, "--to", file)
+    assert result.status == 0, result.err
+    return load_model(file)
+
+
+def test_the_model_hears_the_words_and_where_they_are(model: Model, utterances: Path):
+    rows = rows_of(utterances)
+    errors_s = []
+    right = 0
+    for row in rows:
+        found = model.transcribe(utterances.parent / row["audio_filepath"])
+        assert 0 <= found.confidence <= 1
+        if found.text != row["text"]:
+            continue
+        right += 1
+        for word, true in zip(found.words, row["words"], strict=True):
+            assert word.text == true["text"]
+            assert 0 <= word.start <= word.end <= found.duration
+            assert 0 < word.confidence <= 1
+            errors_s.append(abs(word.start - true["start"]))
+    assert right >= 27
+    assert np.median(errors_s) <= 0.04
+    assert np.percentile(errors_s, 95) <= 0.12
+
+
+def test_silence_is_heard_as_nothing(model: Model):
+    rng = np.random.default_rng(0)
+    for level in (0.0, 1e-4):
+        hiss = level * rng.standard_normal(TINY_RATE_HZ)
+        found = model.transcribe(hiss.astype(np.float32))
+        assert (found.text, found.words) == ("", ())
+
+
+def test_evaluation_counts_words(model: Model, utterances: Path, run_cli: Run):
+    result = run_cli("evaluate", model.path, "--data", utterances, "--json", "-")
+    assert result.status == 0, result.err
+    found = json.loads(result.out)
+    words = [word for row in rows_of(utterances) for word in row["words"]]
+    assert sum(label["count"] for label in found["labels"].values()) == len(words)
+    assert set(found["labels"]) == {"go", "turn on", "نعم"}
+    assert found["wer"] <= 0.05
+    assert found["accuracy"] >= 0.9
+
+
+def test_a_report_of_sequences_is_written(bundle: Path, utterances: Path, tmp_path: Path):
+    result = call("evaluate", bundle, "--data", utterances, "--report", tmp_path / "report")
+    assert result.status == 0, result.err
+    assert "turn on" in (tmp_path / "report" / "report.html").read_text(encoding="utf-8")
+
+
+def test_records_hold_every_word(model: Model, utterances: Path, run_cli: Run):
+    result = run_cli("transcribe", model.path, utterances)
+    assert result.status == 0
+    records = [json.loads(line) for line in result.out.splitlines()]
+    assert len(records) == 30
+    for record in records:
+        assert " ".join(word["text"] for word in record["words"]) == record["text"]
+
+
+def test_the_bundle_says_what_it_learnt_from(bundle: Path):
+    info = read_bundle(bundle)
+    assert info.labels.symbols == ("go", "turn on", "نعم")
+    assert info.training["composed"] is True
+    assert info.training["recipe"]["sequences"]["num_words"] == [1, 4]
+    assert info.decision.temperature not in (0, 1)
+
+
+def test_a_training_on_made_utterances_resumes_bit_for_bit(
+    tiny_data: Path, recipe: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+):
+    settings = ("--config", recipe, "--set", "train.epochs=3", "--set", "train.checkpoint_s=0")
+    command = ("train", "--data", tiny_data, *settings)
+    assert call(*command, "--out", tmp_path / "whole").status == 0
+    with monkeypatch.context() as patched:
+        stop_training(patched, after=1)
+        assert call(*command, "--out", tmp_path / "stopped").status == 130
+    assert call(*command, "--out", tmp_path / "stopped", "--resume").status == 0
+    whole, stopped = (np.load(tmp_path / name / "weights.npz") for name in ("whole", "stopped"))
+    for name in whole:
+        np.testing.assert_array_equal(whole[name], stopped[name])
+
+
+def test_whole_utterances_are_learnt_as_they_are(utterances: Path, recipe: Path, tmp_path: Path):
+    rows = rows_of(utterances)
+    for name, part in (("train", rows[:20]), ("val", rows[20:])):
+        lines = [
+            json.dumps({**row, "speaker": name, "text": "" if n == 0 else row["text"]})
+            for n, row in enumerate(part)
+        ]
+        (utterances.parent / f"{name}.jsonl").write_text("\n".join(lines), encoding="utf-8")
+    result = call(
+        "train", "--data", utterances.parent / "train.jsonl", "--val",
+        utterances.parent / "val.jsonl", "--config", recipe, "--out", tmp_path / "b",
+        "--set", "train.epochs=1", "--set", 'head.symbols="characters"',
+    )  # fmt: skip
+    assert result.status == 0, result.err
+    info = read_bundle(tmp_path / "b")
+    assert info.training["composed"] is False
+    assert info.labels.symbols[0] == "|"
+    assert " " not in info.labels.symbols
+
+
+def test_a_recording_too_short_for_its_text_is_named_before_training(recipe: Path, tmp_path: Path):
+    for speaker in ("ann", "bob"):
+        soundfile.write(tmp_path / f"{speaker}.wav", tone(400, 0.1, 8000), 8000)
+    lines = [
+        json.dumps({"audio_filepath": f"{s}.wav", "text": "go " * 40, "speaker": s})
+        for s in ("ann", "bob")
+    ]
+    (tmp_path / "d.jsonl").write_text("\n".join(lines), encoding="utf-8")
+    result = call(
+        "train", "--data", tmp_path / "d.jsonl", "--config", recipe, "--out", tmp_path / "b"
+    )
+    assert result.status == 2
+    assert ".wav: 8 steps for 79 symbols" in result.err
+    assert result.err.count("\n") == 1
+
+
+def test_sequences_need_a_head_that_answers_with_several(
+    tiny_data: Path, tiny_recipe: Path, tmp_path: Path
+):
+    result = call(
+        "train", "--data", tiny_data, "--config", tiny_recipe, "--out", tmp_path / "b",
+        "--set", "sequences.num_words=[1, 3]",
+    )  # fmt: skip
+    assert result.status == 2
+    assert 'expected head.type = "ctc"' in result.err
