@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -91,8 +92,23 @@ def store_threshold(
         ModelError: The bundle is not intact.
         OutputError: It cannot be written.
     """
-    temperature = read_bundle(bundle).decision.temperature
-    replace_decision(bundle, Decision(temperature, threshold, budget, hours))
+    old = read_bundle(bundle).decision
+    changed = dataclasses.replace(
+        old, threshold=threshold, threshold_budget=budget, threshold_hours=hours
+    )
+    replace_decision(bundle, changed)
+
+
+def store_grammar_margin(bundle: str | Path, margin: float, false_accepts: float) -> None:
+    """Have every runtime of the bundle reject what keeps further from a grammar than ``margin``.
+
+    Raises:
+        ModelError: The bundle is not intact.
+        OutputError: It cannot be written.
+    """
+    old = read_bundle(bundle).decision
+    changed = dataclasses.replace(old, grammar_margin=margin, grammar_false_accepts=false_accepts)
+    replace_decision(bundle, changed)
 
 
 def _fit(

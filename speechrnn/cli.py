@@ -176,6 +176,14 @@ def make_parser() -> argparse.ArgumentParser:
     )
     evaluate.add_argument("--seed", type=int, default=0, help="of noise and places; default: 0")
     _add_skip_broken(evaluate)
+    _add_guidance(evaluate)
+    evaluate.add_argument(
+        "--false-accepts",
+        type=float,
+        metavar="SHARE",
+        help="with --grammar: pick its margin for this share of utterances outside it; a bundle "
+        "keeps it",
+    )
 
     export = _add(choices, "export", "write a bundle as one .tflite")
     export.add_argument("model", type=Path, metavar="BUNDLE")
@@ -185,10 +193,17 @@ def make_parser() -> argparse.ArgumentParser:
 
     transcribe = _add(choices, "transcribe", "recognise recordings")
     _add_model(transcribe)
+    _add_guidance(transcribe)
     transcribe.add_argument("inputs", nargs="+", metavar="INPUT", help="file, folder, or manifest")
     transcribe.add_argument("--to", type=Path, metavar="F", help="default: standard output")
     transcribe.add_argument("--format", choices=("jsonl", "csv", "tsv", "txt"), default="jsonl")
     transcribe.add_argument("--force", action="store_true", help="replace an existing file")
+
+    lm = _add(choices, "lm", "learn a language model from text")
+    lm.add_argument("text", metavar="TEXT", help="a sentence a line; - is standard input")
+    lm.add_argument("--to", type=Path, required=True, metavar="F.arpa")
+    lm.add_argument("--order", type=int, default=3, metavar="N", help="words of an n-gram: 3")
+    lm.add_argument("--force", action="store_true", help="replace an existing file")
 
     info = _add(choices, "info", "what a model says about itself")
     _add_model(info)
@@ -218,6 +233,23 @@ def _add_recipe(parser: argparse.ArgumentParser, *, example: str) -> None:
         "--set", action="append", default=[], metavar="KEY=VALUE", help=f"as in {example}"
     )
     parser.add_argument("--noise", type=Path, metavar="DIR", help="recordings of background noise")
+
+
+def _add_guidance(parser: argparse.ArgumentParser) -> None:
+    group = parser.add_argument_group("for models of sequences")
+    group.add_argument("--beam", type=int, default=0, metavar="N", help="prefixes followed")
+    group.add_argument("--grammar", type=Path, metavar="F", help="phrases, in JSGF or one a line")
+    group.add_argument(
+        "--grammar-margin",
+        type=float,
+        metavar="X",
+        help="how much less likely a phrase may be than what is heard freely; default: the model's",
+    )
+    group.add_argument("--lm", type=Path, metavar="F.arpa", help="a language model of words")
+    group.add_argument("--lm-weight", type=float, default=0.5, metavar="X", help="default: 0.5")
+    group.add_argument("--word-bonus", type=float, default=0.0, metavar="X", help="default: 0")
+    group.add_argument("--hot-words", metavar="A,B C", help="words and phrases to expect")
+    group.add_argument("--boost", type=float, default=2.0, metavar="X", help="of them; default: 2")
 
 
 def _add_skip_broken(parser: argparse.ArgumentParser) -> None:

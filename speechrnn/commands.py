@@ -18,6 +18,7 @@ from speechrnn.errors import ConfigError, OutputError
 if TYPE_CHECKING:
     from speechrnn.background import BackgroundTest
     from speechrnn.datasets.manifest import Split
+    from speechrnn.guidance import Guidance
 
 OK, SOME_FAILED, WRONG_CALL, INTERRUPTED = 0, 1, 2, 130
 
@@ -103,6 +104,7 @@ def evaluate(options: argparse.Namespace) -> int:
     """Recognise labelled recordings and count."""
     from speechrnn.datasets.manifest import held_out_split, read_data
     from speechrnn.evaluate import describe_tests, evaluate_model
+    from speechrnn.guidance import guide
     from speechrnn.recognize import load_model
 
     split: Split = options.split or held_out_split(options.data)
@@ -114,6 +116,7 @@ def evaluate(options: argparse.Namespace) -> int:
 
         check_folder(options.report)
     model = load_model(options.model)
+    guide(model, guidance_of(options))
     adopt = bool(background and background.budget is not None and model.path.is_dir())
     if adopt:
         from speechrnn.bundle import check_output
@@ -127,6 +130,7 @@ def evaluate(options: argparse.Namespace) -> int:
         noise=options.noise,
         background=background,
         adopt_threshold=adopt,
+        false_accepts=options.false_accepts,
         seed=options.seed,
     )
     detection = result["detection"]
@@ -136,6 +140,10 @@ def evaluate(options: argparse.Namespace) -> int:
         store_threshold(
             model.path, detection["threshold"], detection["budget"], detection["background_hours"]
         )
+    if options.false_accepts is not None and model.path.is_dir():
+        from speechrnn.calibrate import store_grammar_margin
+
+        store_grammar_margin(model.path, result["grammar"]["margin"], options.false_accepts)
     if options.json:
         write_json(options.json, result)
     if options.report:
@@ -233,15 +241,19 @@ def export(options: argparse.Namespace) -> int:
 
 def transcribe(options: argparse.Namespace) -> int:
     """Recognise recordings, a record each."""
+    from speechrnn.guidance import guide
     from speechrnn.recognize import load_model
     from speechrnn.transcribe import WRITERS, Writer, find_inputs, transcribe_files
 
     paths = find_inputs(options.inputs)
     model = load_model(options.model)
+    guide(model, guidance_of(options))
     failed = 0
     with _output(options.to, options.force) as stream:
         writer: Writer = WRITERS[options.format](stream)
-        for record in transcribe_files(model, _shown(paths, options.to)):
+        for record in transcribe_files(
+            model, _shown(paths, options.to), slots=options.grammar is not None
+        ):
             writer.write(record)
             stream.flush()
             if record["status"] != "ok":
@@ -250,6 +262,38 @@ def transcribe(options: argparse.Namespace) -> int:
     if failed:
         complain(f"speechrnn transcribe: {failed} of {len(paths)} recordings failed")
     return SOME_FAILED if failed else OK
+
+
+def guidance_of(options: argparse.Namespace) -> Guidance:
+    """What --beam, --grammar, --lm, --hot-words and their settings ask for."""
+    from speechrnn.guidance import Guidance
+
+    hot_words = options.hot_words.split(",") if options.hot_words else ()
+    return Guidance(
+        beam=options.beam,
+        grammar=options.grammar,
+        grammar_margin=options.grammar_margin,
+        lm=options.lm,
+        lm_weight=options.lm_weight,
+        word_bonus=options.word_bonus,
+        hot_words=tuple(word.strip() for word in hot_words),
+        boost=options.boost,
+    )
+
+
+def lm(options: argparse.Namespace) -> int:
+    """Learn a language model from text."""
+    from speechrnn.decoding.ngram import arpa_text
+    from speechrnn.files import check_place, write_atomically
+    from speechrnn.language_model import read_sentences, train_ngrams
+
+    if options.to.exists() and not options.force:
+        raise OutputError(f"{options.to}: exists; choose another name, or pass --force")
+    check_place(options.to)
+    model = train_ngrams(read_sentences(options.text), options.order)
+    write_atomically(options.to, arpa_text(model).encode())
+    print(f"{options.to}: {len(model.log10)} n-grams of {len(model.words)} words")
+    return OK
 
 
 def _shown(paths: list[Path], to: Path | None) -> Sequence[Path]:

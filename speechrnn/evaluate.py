@@ -18,6 +18,7 @@ from speechrnn.background import (
     load_background,
     measure_background,
 )
+from speechrnn.command_grammar import describe_grammar, measure_grammar
 from speechrnn.counting import confusions, error_rates, per_label, word_pairs
 from speechrnn.datasets.manifest import Utterance
 from speechrnn.datasets.reading import load_waveforms
@@ -45,6 +46,7 @@ def evaluate_model(
     noise: str | Path | None = None,
     background: BackgroundTest | None = None,
     adopt_threshold: bool = False,
+    false_accepts: float | None = None,
     seed: int = 0,
 ) -> dict[str, Any]:
     """Recognise every recording once and count; and again in noise, and in a background.
@@ -58,6 +60,8 @@ def evaluate_model(
         background: Long recordings without commands.
         adopt_threshold: Whether the model takes on the threshold that was picked for the
             background's budget: then it counts for all that is counted after it.
+        false_accepts: Share of the utterances outside the model's grammar that may be taken for a
+            phrase: picks its margin, which counts for all that is counted after it.
         seed: Of the parts of the noise.
 
     Returns:
@@ -71,6 +75,7 @@ def evaluate_model(
         None where speakers are unknown), ``threshold``, ``rejected``, ``calibration``
         (``temperature``, ``ece``, ``bins``), ``mistakes`` (the most confident ones), ``noise``
         (``snr_db``, None for clean, ``accuracy``, ``wer``, ``rejected``; empty without noise),
+        ``grammar`` (as :func:`measure_grammar` has it; None without one),
         ``detection`` (as :func:`measure_background` has it; None without background),
         ``real_time_factor`` (time to answer over time of audio), ``model``, ``data``, ``errors``
         (recordings that were left out).
@@ -91,6 +96,10 @@ def evaluate_model(
     )
     truths = [model.decoder.expected(row.text) for row, _ in loaded]
     waveforms = [waveform for _, waveform in loaded]
+    grammar = None
+    if model.decoder.has_grammar or false_accepts is not None:
+        grammar = measure_grammar(model, [row.text for row, _ in loaded], waveforms, false_accepts)
+        model.decoder = model.decoder.with_grammar_margin(grammar["margin"])
     detection = None
     if background:
         clips = list(zip(truths, waveforms, strict=True))
@@ -120,6 +129,7 @@ def evaluate_model(
         "calibration": _calibration(model, truths, best),
         "mistakes": _mistakes([row for row, _ in loaded], truths, said, best),
         "noise": _in_noise(model, truths, waveforms, said, noises, seed) if noises else [],
+        "grammar": grammar,
         "detection": detection,
         "real_time_factor": seconds / audio_s,
         "errors": [_error_record(error) for error in broken],
@@ -146,6 +156,8 @@ def describe_tests(result: Mapping[str, Any]) -> Iterator[str]:
     for point in result["noise"]:
         level = "clean" if point["snr_db"] is None else f"{point['snr_db']:g} dB"
         yield f"{level:>6}  {100 * point['accuracy']:.2f} %"
+    if result["grammar"]:
+        yield describe_grammar(result["grammar"])
     if result["detection"]:
         yield from describe_detection(result["detection"])
 

@@ -31,6 +31,7 @@ class KerasRecognizer:
         self.path, self.labels = info.path, info.labels
         self.sample_rate_hz, self.min_samples = features.sample_rate_hz, features.window_length
         self.temperature, self.threshold = info.decision.temperature, info.decision.threshold
+        self.grammar_margin = info.decision.grammar_margin
         config = self._model.config
         self.decoder = make_decoder(
             config.head.output_name, info.sections["head"], info.labels, config.clock

@@ -29,6 +29,7 @@ class Model(Protocol):
     min_samples: int
     temperature: float
     threshold: float
+    grammar_margin: float | None
     decoder: Decoder
 
     def transcribe(self, recording: str | Path | np.ndarray) -> Transcript:

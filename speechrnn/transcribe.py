@@ -26,12 +26,14 @@ def find_inputs(inputs: Sequence[str]) -> list[Path]:
     return [path for name in inputs for path in find_recordings(name)]
 
 
-def transcribe_files(model: Model, paths: Iterable[Path]) -> Iterator[Record]:
-    """A record for each path, in order.
+def transcribe_files(
+    model: Model, paths: Iterable[Path], *, slots: bool = False
+) -> Iterator[Record]:
+    """A record for each path, in order; with ``slots`` those of a grammar, name and value.
 
     Yields:
         ``audio_filepath``, ``status`` ("ok" or "error"), ``text``, ``confidence``, ``duration``,
-        ``words`` (``text``, ``start``, ``end``, ``confidence``; seconds), ``error``.
+        ``words`` (``text``, ``start``, ``end``, ``confidence``; seconds), ``error``, ``slots``.
     """
     for path in paths:
         try:
@@ -53,6 +55,7 @@ def transcribe_files(model: Model, paths: Iterable[Path]) -> Iterator[Record]:
                 }
                 for word in transcript.words
             ],
+            **({"slots": [list(slot) for slot in transcript.slots]} if slots else {}),
         )
 
 

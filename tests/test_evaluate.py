@@ -45,6 +45,7 @@ class Parrot:
     sample_rate_hz = TINY_RATE_HZ
     min_samples = 200
     temperature = 1.0
+    grammar_margin = None
     decoder = LabelDecoder(labels)
 
     def __init__(self, said: dict[int, str], confidence: float = 0.9) -> None:

@@ -21,12 +21,17 @@ class Decision:
         threshold: An answer of less confidence is none. 0 accepts every answer.
         threshold_budget: False alarms an hour that the threshold was picked for.
         threshold_hours: Hours of background that it was picked on.
+        grammar_margin: A phrase of a command grammar that is less likely than what is heard freely
+            by more than this natural logarithm was not said. None takes the nearest phrase.
+        grammar_false_accepts: Share of utterances outside a grammar that it was picked for.
     """
 
     temperature: float = 1.0
     threshold: float = 0.0
     threshold_budget: float | None = None
     threshold_hours: float | None = None
+    grammar_margin: float | None = None
+    grammar_false_accepts: float | None = None
 
     def __post_init__(self) -> None:
         for field in dataclasses.fields(self):

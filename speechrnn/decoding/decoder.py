@@ -24,6 +24,13 @@ class Decoder(Protocol):
     def words(self) -> tuple[str, ...]:
         """The words it may say; none where it spells them."""
 
+    @property
+    def has_grammar(self) -> bool:
+        """Whether a command grammar says what may be answered."""
+
+    def with_grammar_margin(self, margin: float) -> Decoder:
+        """The same with another margin of its grammar."""
+
     def expected(self, text: str) -> str:
         """The right answer to a recording with this text.
 
@@ -45,6 +52,11 @@ class LabelDecoder:
     """Turns probabilities into the one label."""
 
     labels: Labels
+    has_grammar = False
+
+    def with_grammar_margin(self, margin: float) -> LabelDecoder:
+        """The same: it has no grammar."""
+        return self
 
     @property
     def words(self) -> tuple[str, ...]:

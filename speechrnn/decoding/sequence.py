@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 
@@ -27,16 +27,16 @@ class Search:
         width: Prefixes that the beam follows; 1 without any of the others takes the best path.
         scorers: Language models and hot words, which guide the beam.
         grammar: Phrases to which it keeps.
-        grammar_threshold: What the grammar's phrase may at least be less likely than what would
-            be heard without the grammar, as a natural logarithm; below that it was none of its
-            phrases. -inf takes the nearest phrase, whatever was said.
+        grammar_margin: How much less likely than what is heard without the grammar its phrase may
+            be, as a natural logarithm; more, and it was none of its phrases. Infinite, the nearest
+            phrase is taken, whatever was said.
         rescore: Adds to the score of each of the beam's hypotheses at the end: symbols -> score.
     """
 
     width: int = 1
     scorers: tuple[Scorer, ...] = ()
     grammar: Grammar | None = None
-    grammar_threshold: float = -np.inf
+    grammar_margin: float = np.inf
     rescore: Callable[[Sequence[int]], float] | None = None
 
     def best(self, log_probs: np.ndarray) -> Hypothesis | None:
@@ -61,13 +61,29 @@ class SequenceDecoder:
     search: Search = Search()
 
     @property
+    def has_grammar(self) -> bool:
+        """Whether a command grammar says what may be answered."""
+        return self.search.grammar is not None
+
+    def with_grammar_margin(self, margin: float) -> SequenceDecoder:
+        """The same with another margin of its grammar."""
+        return replace(self, search=replace(self.search, grammar_margin=margin))
+
+    @property
     def words(self) -> tuple[str, ...]:
         """The words that it may say, where each is a symbol."""
         return self.spelling.labels.symbols if self.spelling.symbols == "words" else ()
 
     def expected(self, text: str) -> str:
-        """The text as the model spells it; nothing for silence."""
-        return "" if text == SILENCE else self.spelling.text(self.spelling.ids(text))
+        """The text as the model spells it; nothing for silence and what a grammar forbids."""
+        if text == SILENCE or (self.search.grammar and not self.allows(text)):
+            return ""
+        return self.spelling.text(self.spelling.ids(text))
+
+    def allows(self, text: str) -> bool:
+        """Whether the text is a phrase of the grammar; without one every text is allowed."""
+        grammar = self.search.grammar
+        return grammar is None or grammar.match(self.spelling.ids(text)) is not None
 
     def units(self, text: str) -> list[str]:
         """The words, commands of several words as one."""
@@ -104,7 +120,7 @@ class SequenceDecoder:
         confidence = min(1.0, float(np.exp(log_confidence)))
         slots: tuple[tuple[str, str], ...] = ()
         if self.search.grammar:
-            if self.margin(answer, best) < self.search.grammar_threshold:
+            if self.deficit(answer, best.ids) > self.search.grammar_margin:
                 return Transcript("", confidence, duration_s, ())
             phrase = self.search.grammar.match(best.ids)
             slots = phrase.slots if phrase else ()
@@ -113,12 +129,12 @@ class SequenceDecoder:
         words = self._words(answer, best.ids, duration_s)
         return Transcript(self.spelling.text(best.ids), confidence, duration_s, words, slots)
 
-    def margin(self, answer: np.ndarray, best: Hypothesis) -> float:
-        """How much less likely it is than what is heard without a grammar; 0 where it is that."""
+    def deficit(self, answer: np.ndarray, ids: Sequence[int]) -> float:
+        """How much less likely symbols are than what is heard freely, 0 or more; a logarithm."""
         free = greedy(answer).ids
-        if free == best.ids:
+        if free == tuple(ids):
             return 0.0
-        return min(0.0, log_likelihood(answer, best.ids) - log_likelihood(answer, free))
+        return max(0.0, log_likelihood(answer, free) - log_likelihood(answer, ids))
 
     def _words(self, answer: np.ndarray, ids: Sequence[int], duration_s: float) -> tuple[Word, ...]:
         found = align(answer, ids)

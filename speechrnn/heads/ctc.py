@@ -79,7 +79,8 @@ class CTC:
         """
         possible = num_encoded >= _least_steps(targets, num_targets)
         num_targets = ops.where(possible, num_targets, 0)
-        losses = ops.ctc_loss(targets, logits, num_targets, num_encoded, mask_index=BLANK_ID)
+        shown = _of_any_shape(targets, logits, num_targets, num_encoded)
+        losses = ops.ctc_loss(*shown, mask_index=BLANK_ID)
         losses = ops.where(possible, losses, 0.0)
         if steps is None or not self.placement:
             return losses
@@ -124,6 +125,25 @@ class StepClassifier(layers.Layer):
         """Encoded frames -> logits."""
         del frame_mask  # each step for itself
         return self.logits(self.dropout(encoded, training=training))
+
+
+def _of_any_shape(*tensors: Any) -> list[Any]:
+    """The same without a static shape, for TensorFlow keeps one loop for all shapes of the loss.
+
+    Another shape then makes its optimiser give up, with an error on standard error (2.20).
+    """
+    if keras.backend.backend() != "tensorflow":
+        return list(tensors)
+    import tensorflow as tf
+
+    any_shape = [
+        [*[None] * (len(t.shape) - 1), t.shape[-1]] if len(t.shape) == 3 else [None] * len(t.shape)
+        for t in tensors
+    ]
+    return [
+        tf.raw_ops.PlaceholderWithDefault(input=t, shape=shape)
+        for t, shape in zip(map(tf.convert_to_tensor, tensors), any_shape, strict=True)
+    ]
 
 
 def _least_steps(targets: Any, num_targets: Any) -> Any:

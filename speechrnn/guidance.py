@@ -1,0 +1,130 @@
+"""What a person adds to a model that hears sequences: a grammar, a language model, hot words."""
+
+from __future__ import annotations
+
+import dataclasses
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from speechrnn.decoding.ctc import Scorer
+from speechrnn.decoding.grammar import Grammar
+from speechrnn.decoding.jsgf import parse_grammar
+from speechrnn.decoding.ngram import NgramScorer, read_arpa
+from speechrnn.decoding.scorers import HotWords
+from speechrnn.decoding.sequence import Search, SequenceDecoder
+from speechrnn.errors import ConfigError, LabelError
+from speechrnn.recognize import Model
+from speechrnn.spelling import Spelling
+
+
+@dataclass(frozen=True)
+class Guidance:
+    """How the words of an utterance are looked for; nothing set takes the best path.
+
+    Attributes:
+        beam: Prefixes that are followed; 0: as many as what else is set needs.
+        grammar: A file of phrases (``decoding.jsgf``).
+        grammar_margin: How much less likely than what is heard freely a phrase may be (a natural
+            logarithm); None: the model's, or if it has none the nearest phrase whatever was said.
+        lm: A language model, a file in the ARPA format.
+        lm_weight: Of its logarithms.
+        word_bonus: What each word adds, with a language model.
+        hot_words: Words and phrases that are said gladly.
+        boost: What each symbol of them adds, a natural logarithm.
+    """
+
+    beam: int = 0
+    grammar: str | Path | None = None
+    grammar_margin: float | None = None
+    lm: str | Path | None = None
+    lm_weight: float = 0.5
+    word_bonus: float = 0.0
+    hot_words: Sequence[str] = ()
+    boost: float = 2.0
+
+    def __post_init__(self) -> None:
+        for name, low in (
+            ("beam", 0),
+            ("lm_weight", 0),
+            ("word_bonus", -math.inf),
+            ("boost", -math.inf),
+        ):
+            value = getattr(self, name)
+            if not (math.isfinite(value) and value >= low):
+                raise ConfigError(f"--{name.replace('_', '-')} {value}: expected {_range(low)}")
+        if self.grammar_margin is not None and not self.grammar_margin >= 0:
+            raise ConfigError(f"--grammar-margin {self.grammar_margin}: expected 0 or more")
+
+
+def _range(low: float) -> str:
+    return "a number" if math.isinf(low) else f"a number, {low} or more"
+
+
+def guide(model: Model, guidance: Guidance) -> None:
+    """Have the model look for words as ``guidance`` says, from now on.
+
+    Raises:
+        ConfigError: The model answers with one label, or a file or setting is of no use to it.
+    """
+    if guidance == Guidance():
+        return
+    decoder = model.decoder
+    if not isinstance(decoder, SequenceDecoder):
+        raise ConfigError(
+            f"{model.path}: answers with one label, so no beam, grammar, language model or hot "
+            "words can guide it; expected a model with a CTC head"
+        )
+    spelling = decoder.spelling
+    margin = guidance.grammar_margin
+    if margin is None:
+        margin = math.inf if model.grammar_margin is None else model.grammar_margin
+    search = Search(
+        width=guidance.beam or 1,
+        scorers=tuple(_scorers(guidance, spelling)),
+        grammar=read_grammar(guidance.grammar, spelling) if guidance.grammar else None,
+        grammar_margin=margin,
+    )
+    model.decoder = dataclasses.replace(decoder, search=search)
+
+
+def read_grammar(path: str | Path, spelling: Spelling) -> Grammar:
+    """A file of phrases, for a model with these symbols.
+
+    Raises:
+        ConfigError: It cannot be read, has an error, or says what the model cannot spell.
+    """
+    try:
+        text = Path(path).read_text(encoding="utf-8")
+    except OSError as error:
+        raise ConfigError(f"{path}: cannot be read ({error.strerror})") from error
+    except UnicodeDecodeError as error:
+        raise ConfigError(
+            f"{path}: is not UTF-8 text ({error.reason}); save it as UTF-8"
+        ) from error
+    rules = parse_grammar(text, str(path))
+    columns = 1 + len(spelling.labels)
+    return Grammar(rules, columns, spelling.units, boundary=spelling.boundary, name=str(path))
+
+
+def _scorers(guidance: Guidance, spelling: Spelling) -> list[Scorer]:
+    found: list[Scorer] = []
+    if guidance.lm:
+        found.append(
+            NgramScorer(
+                read_arpa(guidance.lm),
+                spelling,
+                weight=guidance.lm_weight,
+                word_bonus=guidance.word_bonus,
+                name=str(guidance.lm),
+            )
+        )
+    if guidance.hot_words:
+        try:
+            phrases = [spelling.ids(phrase) for phrase in guidance.hot_words]
+        except LabelError as error:
+            raise ConfigError(f"--hot-words: {error}") from error
+        columns = 1 + len(spelling.labels)
+        found.append(HotWords(phrases, columns, guidance.boost, boundary=spelling.boundary))
+    return found
