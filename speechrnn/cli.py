@@ -111,6 +111,9 @@ def make_parser() -> argparse.ArgumentParser:
     )
     sequences.add_argument("data", metavar="DATA", help="a folder per label, or a manifest")
     sequences.add_argument("--out", type=Path, required=True, metavar="DIR")
+    sequences.add_argument(
+        "--phrases", metavar="F", help="say these, one a line, drawn at random; default: any words"
+    )
     sequences.add_argument("--count", type=int, default=500, metavar="N", help="default: 500")
     sequences.add_argument(
         "--num-words", type=int, nargs=2, default=(1, 5), metavar=("LOW", "HIGH"), help="1 to 5"

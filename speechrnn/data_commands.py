@@ -47,7 +47,10 @@ def sequences(options: argparse.Namespace) -> int:
     from speechrnn.datasets.manifest import read_data
     from speechrnn.datasets.reading import load_waveforms
     from speechrnn.datasets.sequences import SequenceConfig, clips_by_speaker, write_sequences
+    from speechrnn.labels import normalise_text
+    from speechrnn.language_model import read_sentences
     from speechrnn.progress import bar
+    from speechrnn.spelling import Spelling
 
     config = SequenceConfig(num_words=tuple(options.num_words), gap_s=tuple(options.gap))
     if options.seed < 0:
@@ -62,6 +65,11 @@ def sequences(options: argparse.Namespace) -> int:
         rows, options.sample_rate, 1, skip_broken=options.skip_broken, purpose="reading"
     )
     speakers = clips_by_speaker(loaded, options.sample_rate)
+    phrases = []
+    if options.phrases:
+        spelling = Spelling.from_texts((row.text for row in rows), "words", commands=True)
+        lines = filter(None, map(normalise_text, read_sentences(options.phrases)))
+        phrases = [[word for word, _ in spelling.units(line)] for line in lines]
     with bar("putting together", unit="utterance") as show:
         manifest = write_sequences(
             speakers,
@@ -69,6 +77,7 @@ def sequences(options: argparse.Namespace) -> int:
             config,
             options.count,
             options.out,
+            phrases=phrases,
             seed=options.seed,
             progress=show,
         )

@@ -243,7 +243,12 @@ def test_a_label_with_one_recording_is_learnt(train: Callable, tiny_data: Path, 
     assert "go" in read_bundle(tmp_path / "b").labels.symbols
 
 
-MOST_PARAMETERS = {"commands": 500_000, "commands-tiny": 80_000, "sequences": 500_000}
+MOST_PARAMETERS = {
+    "commands": 500_000,
+    "commands-tiny": 80_000,
+    "sequences": 500_000,
+    "characters": 500_000,
+}
 
 
 @pytest.mark.parametrize("name", preset_names())

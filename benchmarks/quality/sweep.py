@@ -19,7 +19,6 @@ import hashlib
 import json
 import os
 import statistics
-import subprocess
 import sys
 import tempfile
 import threading
@@ -33,6 +32,7 @@ from typing import Any
 
 sys.path.insert(0, str(Path(__file__).parents[1]))
 from provenance import commit
+from runs import Row, read_rows, recordings, speechrnn
 
 DIGITS = "free_spoken_digits"
 SPEAKERS = ("george", "jackson", "lucas", "nicolas", "theo", "yweweler")
@@ -46,8 +46,6 @@ SYNTHETIC = ("--voices", "84", "--clips", "8")
 # What tells one run from another.
 KEY = ("preset", "set", "synthetic", "data", "part", "seed")
 
-Row = dict[str, Any]
-
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
@@ -56,9 +54,7 @@ def main() -> None:
     parser.add_argument("--jobs", type=int, default=1, help="trainings at once; default: 1")
     parser.add_argument("--table", action="store_true", help="write the table of what is done")
     options = parser.parse_args()
-    data = Path(os.environ.get("SPEECHRNN_DATA", "../shared/data")).resolve()
-    if not data.is_dir():
-        sys.exit(f"{data}: no recordings; set SPEECHRNN_DATA to where they are")
+    data = recordings()
     experiments = tomllib.loads(options.experiments.read_text(encoding="utf-8"))["experiment"]
     done_file = options.experiments.with_suffix(".jsonl")
     done = read_rows(done_file)
@@ -94,14 +90,6 @@ def main() -> None:
     options.experiments.with_suffix(".md").write_text(table, encoding="utf-8")
     print(table)
     sys.exit(1 if failed else 0)
-
-
-def read_rows(file: Path) -> dict[str, Row]:
-    """The finished runs, by key."""
-    if not file.exists():
-        return {}
-    rows = map(json.loads, file.read_text(encoding="utf-8").splitlines())
-    return {row["key"]: row for row in rows}
 
 
 def runs_of(experiment: Row, data: Path) -> Iterator[Row]:
@@ -192,13 +180,6 @@ def train_and_measure(run: Row, data: Path, threads: int | None) -> Row:
         "clips_per_second": statistics.median(entry["clips_per_second"] for entry in log),
         "commit": trained_by,
     }
-
-
-def speechrnn(*arguments: object, environment: dict[str, str]) -> None:
-    command = [sys.executable, "-m", "speechrnn", *map(str, arguments)]
-    done = subprocess.run(command, check=False, capture_output=True, text=True, env=environment)
-    if done.returncode:
-        raise RuntimeError(f"{' '.join(command)}\n{done.stderr}")
 
 
 def make_table(experiments: list[Row], rows: Any) -> str:

@@ -127,30 +127,37 @@ def plan_sequence(
     sample_rate_hz: int,
     config: SequenceConfig,
     rng: np.random.Generator,
+    words: Sequence[str] = (),
 ) -> SequencePlan:
-    """Draw an utterance of words from one speaker's recordings.
+    """Draw an utterance from one speaker's recordings.
 
     Args:
         clips: Text and length in samples of each recording, cut to the word by :func:`trimmed`.
         sample_rate_hz: Of the recordings.
         config: The ranges.
         rng: Draws from them.
+        words: What it says, each the text of a recording; none draws them too.
     """
-    count = int(rng.integers(*config.num_words, endpoint=True))
-    chosen = rng.integers(len(clips), size=count).tolist()
+    if words:
+        said = [[i for i, (text, _) in enumerate(clips) if text == word] for word in words]
+        chosen = [same[int(rng.integers(len(same)))] for same in said]
+    else:
+        count = int(rng.integers(*config.num_words, endpoint=True))
+        chosen = rng.integers(len(clips), size=count).tolist()
+    count = len(chosen)
     gaps = np.rint(rng.uniform(*config.gap_s, count) * sample_rate_hz).astype(int).tolist()
     place = round(rng.uniform(*config.lead_s) * sample_rate_hz)
-    words: list[SpokenWord] = []
+    spoken: list[SpokenWord] = []
     for index, gap in zip(chosen, gaps, strict=True):
         text, size = clips[index]
-        if words:  # neither fades for longer than half of itself, so that each word has a middle
-            place += max(gap, -(size // 2), -((words[-1].end - words[-1].start) // 2))
-        words.append(SpokenWord(text, place, place + size))
+        if spoken:  # neither fades for longer than half of itself, so each word has a middle
+            place += max(gap, -(size // 2), -((spoken[-1].end - spoken[-1].start) // 2))
+        spoken.append(SpokenWord(text, place, place + size))
         place += size
     level = 10 ** (rng.uniform(*config.level_dbfs) / 20)
     return SequencePlan(
         clips=tuple(chosen),
-        words=tuple(words),
+        words=tuple(spoken),
         gains=tuple(10 ** (rng.uniform(*config.word_gain_db, count) / 20)),
         num_samples=place + round(rng.uniform(*config.trail_s) * sample_rate_hz),
         level=level,
@@ -247,6 +254,7 @@ def write_sequences(
     count: int,
     out_dir: Path,
     *,
+    phrases: Sequence[Sequence[str]] = (),
     seed: int = 0,
     progress: Callable[[int, int], None] | None = None,
 ) -> Path:
@@ -260,6 +268,7 @@ def write_sequences(
         config: The ranges.
         count: Utterances.
         out_dir: A new or empty folder.
+        phrases: The words of what is said, of which each utterance draws one; none draws words.
         seed: Decides everything that is drawn.
         progress: Called with the number of utterances done and of all, after each.
 
@@ -267,8 +276,10 @@ def write_sequences(
         ``out_dir / "sequences.jsonl"``, written last.
 
     Raises:
+        DataError: A speaker whose turn it is does not say a word of a phrase.
         OutputError: The folder holds something, or cannot be written.
     """
+    _check_phrases(speakers, phrases)
     manifest = out_dir / "sequences.jsonl"
     check_place(manifest)
     try:
@@ -283,7 +294,8 @@ def write_sequences(
         clips = speakers[speaker]
         lengths = [(text, len(waveform)) for text, waveform in clips]
         rng = np.random.default_rng([seed, index])
-        plan = plan_sequence(lengths, sample_rate_hz, config, rng)
+        words = phrases[int(rng.integers(len(phrases)))] if phrases else ()
+        plan = plan_sequence(lengths, sample_rate_hz, config, rng, words)
         waveform = make_sequence(plan, [clips[i][1] for i in plan.clips], sample_rate_hz)
         file = f"audio/{index:06}.flac"
         try:
@@ -311,3 +323,16 @@ def write_sequences(
     write_atomically(out_dir / "sequences.json", settings.encode())
     write_atomically(manifest, "".join(lines).encode())
     return manifest
+
+
+def _check_phrases(
+    speakers: Mapping[str, Sequence[tuple[str, np.ndarray]]], phrases: Sequence[Sequence[str]]
+) -> None:
+    wanted = {word for phrase in phrases for word in phrase}
+    for speaker, clips in speakers.items():
+        missing = sorted(wanted - {text for text, _ in clips})
+        if missing:
+            raise DataError(
+                f"speaker {speaker}: no recording says {missing[0]!r}, which is in a phrase; leave "
+                "the phrase out, or give other recordings"
+            )

@@ -1,0 +1,240 @@
+"""Word error rates, times, a grammar and spelling, on voices never heard in training.
+
+    python benchmarks/sequences.py [--only TASK ...] [--seeds 0 1 2] [--table]
+
+Each task trains a preset and measures it on utterances that are put together from recordings of
+speakers left out, or on whole recordings (yesno). What is done stands in results/sequences.jsonl
+and is not done again; the table goes to results/sequences.md. The recordings are looked for in
+$SPEECHRNN_DATA, or in ../shared/data. TF_NUM_INTRAOP_THREADS and TF_NUM_INTEROP_THREADS say how
+many threads a training has.
+"""
+
+from __future__ import annotations
+
+import argparse
+import dataclasses
+import json
+import os
+import statistics
+import sys
+import tempfile
+import time
+from collections.abc import Iterator
+from pathlib import Path
+
+import numpy as np
+
+sys.path.insert(0, str(Path(__file__).parent))
+from provenance import commit
+from runs import Row, read_rows, recordings, speechrnn
+
+DIGITS, ARABIC, YESNO = "free_spoken_digits", "arabic_speech_commands", "yesno"
+LEFT_OUT = "yweweler"
+UTTERANCES = 500
+PHRASES = 200
+FALSE_ACCEPTS = 0.02
+RESULTS = Path(__file__).parent / "results" / "sequences.jsonl"
+
+
+@dataclasses.dataclass(frozen=True)
+class Task:
+    """A training and what it is measured on."""
+
+    name: str
+    data: str
+    preset: str
+    most_words: int
+    settings: tuple[str, ...] = ()
+    voices: bool = False
+    grammar: bool = False
+
+
+TASKS = (
+    Task("digit strings", DIGITS, "sequences", 7, voices=True),
+    Task("command sequences", ARABIC, "sequences", 5, grammar=True),
+    Task("yesno", YESNO, "sequences", 8, ("train.steps=1000",)),
+    Task("digit strings, spelled", DIGITS, "characters", 7, voices=True),
+)
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--only", nargs="+", metavar="TASK", choices=[t.name for t in TASKS])
+    parser.add_argument("--seeds", type=int, nargs="+", default=[0, 1, 2])
+    parser.add_argument("--table", action="store_true", help="write the table of what is done")
+    options = parser.parse_args()
+    data, done = recordings(), read_rows(RESULTS)
+    for seed in [] if options.table else options.seeds:
+        for task in TASKS:
+            key = f"{task.name} {seed}"
+            if key in done or (options.only and task.name not in options.only):
+                continue
+            row = {
+                "key": key,
+                "task": task.name,
+                "seed": seed,
+                **train_and_measure(task, data, seed),
+            }
+            with RESULTS.open("a", encoding="utf-8") as file:
+                file.write(json.dumps(row, ensure_ascii=False) + "\n")
+            print(f"{key}: WER {100 * row['wer']:.2f} %, CER {100 * row['cer']:.2f} %", flush=True)
+    table = make_table(list(read_rows(RESULTS).values()))
+    RESULTS.with_suffix(".md").write_text(table, encoding="utf-8")
+    print(table)
+
+
+def train_and_measure(task: Task, data: Path, seed: int) -> Row:
+    """Train in a process of its own; the last epoch counts, so that nothing is chosen on val."""
+    with tempfile.TemporaryDirectory(prefix="speechrnn-") as temporary:
+        folder = Path(temporary)
+        train, val = manifests(task, data, folder)
+        bundle, environment = folder / "bundle", dict(os.environ)
+        command = ["train", "--data", train, "--val", val, "--out", bundle, "--preset", task.preset]
+        settings = [f"train.seed={seed}", 'train.keep="last"', *task.settings]
+        command += [f"--set={setting}" for setting in settings]
+        if task.voices:
+            voices = folder / "voices"
+            size = ("--voices", 84, "--clips", 8, "--out", voices)
+            speechrnn("data", "synth", "--like", train, *size, environment=environment)
+            command += ["--also", voices]
+        started, trained_by = time.perf_counter(), commit()
+        speechrnn(*command, environment=environment)
+        minutes = (time.perf_counter() - started) / 60
+        test, figures = val, folder / "figures.json"
+        if task.data != YESNO:
+            test = put_together(
+                val, folder / "test", UTTERANCES, ("--num-words", 1, task.most_words)
+            )
+        speechrnn("evaluate", bundle, "--data", test, "--json", figures, environment=environment)
+        found = json.loads(figures.read_text())
+        row = {
+            **{key: found[key] for key in ("utterances", "accuracy", "wer", "cer")},
+            "ece": found["calibration"]["ece"],
+            "parameters": json.loads((bundle / "config.json").read_text())["num_parameters"],
+            "minutes": round(minutes, 1),
+            "commit": trained_by,
+        }
+        if task.data != YESNO:
+            row |= start_errors(bundle, test, folder / "records.jsonl")
+        if task.grammar:
+            row["grammar"] = with_grammar(bundle, val, folder)
+        return row
+
+
+def manifests(task: Task, data: Path, folder: Path) -> tuple[Path, Path]:
+    """Training and validation manifest: a speaker left out; of one alone, every other recording."""
+    source = data / task.data
+    if task.data == ARABIC:
+        return source / "train.jsonl", source / "val.jsonl"
+    parts: tuple[list[Row], list[Row]] = ([], [])
+    for number, line in enumerate((source / "all.jsonl").read_text("utf-8").splitlines()):
+        row = json.loads(line)
+        row["audio_filepath"] = str(source / row["audio_filepath"])
+        if task.data == YESNO:
+            del row["speaker"]  # one person: this is no test of new voices, and says so
+        parts[number % 2 if task.data == YESNO else row["speaker"] == LEFT_OUT].append(row)
+    files = folder / "train.jsonl", folder / "val.jsonl"
+    for file, rows in zip(files, parts, strict=True):
+        file.write_text("".join(json.dumps(row) + "\n" for row in rows), encoding="utf-8")
+    return files
+
+
+def put_together(
+    rows: Path, out: Path, count: int, what: tuple[object, ...], seed: int = 1
+) -> Path:
+    """Utterances of the validation speakers, the same for every seed of a training."""
+    size = ("--out", out, "--count", count, "--seed", seed)
+    speechrnn("data", "sequences", rows, *size, *what, environment=os.environ)
+    return out / "sequences.jsonl"
+
+
+def start_errors(bundle: Path, test: Path, records: Path) -> Row:
+    """How far the starts of words are off, where the words are right, in seconds."""
+    speechrnn("transcribe", bundle, test, "--to", records, environment=os.environ)
+    errors = []
+    for true, found in zip(lines_of(test), lines_of(records), strict=True):
+        if true["text"] == found["text"]:
+            pairs = zip(true["words"], found["words"], strict=True)
+            errors += [abs(one["start"] - other["start"]) for one, other in pairs]
+    return {
+        "start_median_s": float(np.median(errors)),
+        "start_95_s": float(np.percentile(errors, 95)),
+    }
+
+
+def with_grammar(bundle: Path, val: Path, folder: Path) -> Row:
+    """Two hundred phrases; half of the utterances are other words. Margin and test are apart."""
+    words = sorted({row["text"] for row in lines_of(val)})
+    rng = np.random.default_rng(0)
+    phrases = {tuple(rng.choice(words, rng.integers(2, 6))) for _ in range(2 * PHRASES)}
+    chosen = sorted(phrases)[:: len(phrases) // PHRASES][:PHRASES]
+    grammar = folder / "phrases.txt"
+    grammar.write_text("".join(" ".join(phrase) + "\n" for phrase in chosen), encoding="utf-8")
+    mixed = []
+    for seed in (2, 3):  # 2 fits the margin, 3 is counted
+        both = [
+            put_together(val, folder / f"in{seed}", UTTERANCES // 2, ("--phrases", grammar), seed),
+            put_together(val, folder / f"out{seed}", UTTERANCES // 2, ("--num-words", 2, 5), seed),
+        ]
+        rows = [
+            {**row, "audio_filepath": str(file.parent / row["audio_filepath"])}
+            for file in both
+            for row in lines_of(file)
+        ]
+        mixed.append(folder / f"mixed{seed}.jsonl")
+        mixed[-1].write_text("".join(json.dumps(row) + "\n" for row in rows), encoding="utf-8")
+    figures, beam = folder / "grammar.json", ("--grammar", grammar, "--beam", 16)
+    fit = ("--false-accepts", FALSE_ACCEPTS)
+    speechrnn("evaluate", bundle, "--data", mixed[0], *beam, *fit, environment=os.environ)
+    test = ("--data", mixed[1], "--json", figures)
+    speechrnn("evaluate", bundle, *test, *beam, environment=os.environ)
+    found = json.loads(figures.read_text())["grammar"]
+    return {key: found[key] for key in ("inside", "outside", "margin", "right", "false_accepts")}
+
+
+def lines_of(file: Path) -> Iterator[Row]:
+    return map(json.loads, file.read_text(encoding="utf-8").splitlines())
+
+
+def make_table(rows: list[Row]) -> str:
+    """Markdown: a line for each task, the mean over its seeds and the spread."""
+    lines = [
+        "| task | seeds | WER % | lowest to highest | CER % | exact % | ECE % "
+        "| start error, median / 95 % in ms | grammar: right / false accepts % | parameters "
+        "| minutes |",
+        "|---|---|---|---|---|---|---|---|---|---|---|",
+    ]
+    for task in TASKS:
+        runs = [row for row in rows if row["task"] == task.name]
+        if runs:
+            lines.append(f"| {task.name} | {' | '.join(cells(runs))} |")
+    return "\n".join(lines) + "\n"
+
+
+def cells(runs: list[Row]) -> Iterator[str]:
+    def mean(*keys: str, scale: float = 100.0) -> float:
+        values = []
+        for row in runs:
+            for key in keys:
+                row = row[key]
+            values.append(scale * float(row))  # type: ignore[arg-type]
+        return statistics.fmean(values)
+
+    wers = [100 * row["wer"] for row in runs]
+    yield str(len(runs))
+    yield f"{mean('wer'):.2f}"
+    yield f"{min(wers):.2f} to {max(wers):.2f}"
+    for key in ("cer", "accuracy", "ece"):
+        yield f"{mean(key):.2f}"
+    timed = "start_median_s" in runs[0]
+    median, most = ("start_median_s", "start_95_s")
+    yield f"{mean(median, scale=1000):.0f} / {mean(most, scale=1000):.0f}" if timed else "-"
+    grammar = "grammar" in runs[0]
+    right, accepts = (("grammar", "right"), ("grammar", "false_accepts"))
+    yield f"{mean(*right):.2f} / {mean(*accepts):.2f}" if grammar else "-"
+    yield f"{runs[0]['parameters']:,}"
+    yield f"{mean('minutes', scale=1.0):.1f}"
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,218 @@
+"""Grammar, language model and hot words, from the command line to what is heard."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import numpy as np
+import pytest
+from conftest import Run, call
+from model_fixtures import LABELS, shared_bundle, shared_tflite
+
+from speechrnn.bundle import read_bundle, replace_decision
+from speechrnn.clock import StepClock
+from speechrnn.command_grammar import describe_grammar, measure_grammar
+from speechrnn.datasets.manifest import Utterance
+from speechrnn.decoding import Decision, Transcript, make_decoder
+from speechrnn.errors import ConfigError, DataError, ModelError
+from speechrnn.evaluate import evaluate_model
+from speechrnn.guidance import Guidance, guide
+from speechrnn.recognize import load_model
+
+YES, NO, GO = (LABELS.id_of(word) for word in ("yes", "no", "go"))
+
+
+class Heard:
+    """A model that hears what it is told to: the first sample says which of its answers."""
+
+    sample_rate_hz, min_samples = 8000, 1
+    threshold, temperature, grammar_margin = 0.0, 1.0, None
+    path, labels = Path("heard"), LABELS
+
+    def __init__(self, answers: list[np.ndarray]) -> None:
+        self.decoder = make_decoder(
+            "log_probs", {"symbols": "words"}, LABELS, StepClock(0.02, 0.04)
+        )
+        self._answers = answers
+
+    def answer_many(self, waveforms: list[np.ndarray]) -> list[np.ndarray]:
+        return [self._answers[int(waveform[0])] for waveform in waveforms]
+
+    def transcribe_many(self, waveforms: list[np.ndarray]) -> list[Transcript]:
+        return [self.decoder.decode(answer, 1.0) for answer in self.answer_many(waveforms)]
+
+    def transcribe(self, recording: object) -> Transcript:
+        raise NotImplementedError
+
+
+def said(*symbols: int, second: dict[int, int] | None = None, sure: float = 0.9) -> np.ndarray:
+    """Each symbol for a step, and a blank; ``second`` says what else the n-th may have been."""
+    rows = []
+    for place, symbol in enumerate(symbols):
+        for column in (symbol, 0):
+            row = np.full(1 + len(LABELS), 0.01)
+            other = (second or {}).get(place)
+            if other and column:
+                row[other] = 1 - sure
+            row[column] = sure
+            rows.append(np.log(row / row.sum()))
+    return np.array(rows, np.float32).reshape(len(rows), 1 + len(LABELS))
+
+
+def waveforms(count: int) -> list[np.ndarray]:
+    return [np.array([n], np.float32) for n in range(count)]
+
+
+def guided(model: Heard, tmp_path: Path, grammar: str = "", **settings: object) -> Heard:
+    if grammar:
+        (tmp_path / "g.txt").write_text(grammar, encoding="utf-8")
+        settings["grammar"] = tmp_path / "g.txt"
+    guide(model, Guidance(**settings))  # type: ignore[arg-type]
+    return model
+
+
+def test_a_grammar_takes_the_nearest_phrase_and_fills_its_slots(tmp_path: Path):
+    heard = Heard([said(YES, NO, second={1: GO}, sure=0.6), said(YES, GO)])
+    grammar = "yes <what>\n<what> = go {forward}"
+    first, second = guided(heard, tmp_path, grammar).transcribe_many(waveforms(2))
+    assert (first.text, second.text) == ("yes go", "yes go")
+    assert first.slots == second.slots == (("what", "forward"),)
+    assert [word.text for word in first.words] == ["yes", "go"]
+    assert first.confidence < second.confidence
+
+
+def test_with_a_margin_what_is_no_phrase_is_rejected(tmp_path: Path):
+    heard = Heard([said(YES, NO, second={1: GO}, sure=0.6), said(NO, NO)])
+    guided(heard, tmp_path, "yes go", grammar_margin=3.0)
+    near, far = heard.transcribe_many(waveforms(2))
+    assert near.text == "yes go"
+    assert (far.text, far.words) == ("", ())
+
+
+def test_where_a_model_has_a_margin_it_is_the_default(tmp_path: Path):
+    heard = Heard([said(NO, NO)])
+    heard.grammar_margin = 0.5  # type: ignore[assignment]
+    assert guided(heard, tmp_path, "yes go").transcribe_many(waveforms(1))[0].text == ""
+
+
+def test_hot_words_and_a_language_model_turn_what_is_nearly_heard(tmp_path: Path):
+    answer = said(YES, NO, second={1: GO}, sure=0.55)
+    assert Heard([answer]).transcribe_many(waveforms(1))[0].text == "yes no"
+    hot = guided(Heard([answer]), tmp_path, hot_words=["yes go"], boost=1.0)
+    assert hot.transcribe_many(waveforms(1))[0].text == "yes go"
+    (tmp_path / "text").write_text("yes go\nyes go\nno\n", encoding="utf-8")
+    result = call("lm", tmp_path / "text", "--to", tmp_path / "lm.arpa", "--order", 2)
+    assert result.status == 0, result.err
+    expected = guided(Heard([answer]), tmp_path, lm=tmp_path / "lm.arpa", lm_weight=1.0)
+    assert expected.transcribe_many(waveforms(1))[0].text == "yes go"
+
+
+def test_the_margin_for_a_share_of_false_accepts_is_picked(tmp_path: Path):
+    # Two phrases, one heard badly; ten other utterances, one of them almost a phrase.
+    answers = [said(YES, GO), said(YES, NO, second={1: GO}, sure=0.7)]
+    answers += [said(NO, NO)] * 9 + [said(YES, NO, second={1: GO}, sure=0.8)]
+    texts = ["yes go"] * 2 + ["no no"] * 9 + ["yes no"]
+    heard = guided(Heard(answers), tmp_path, "yes go")
+    found = measure_grammar(heard, texts, waveforms(12), 0.05)
+    assert (found["inside"], found["outside"]) == (2, 10)
+    assert (found["right"], found["false_accepts"]) == (1.0, 0.0)
+    loose = measure_grammar(heard, texts, waveforms(12), 0.1)
+    assert loose["false_accepts"] == pytest.approx(0.1)
+    assert loose["margin"] > found["margin"] > 0
+    every = measure_grammar(heard, texts, waveforms(12), None)
+    assert every["false_accepts"] == 1.0
+    accepts = [point["false_accepts"] for point in found["curve"]]
+    assert accepts == sorted(accepts)
+    assert "100.00 % of 2 phrases understood" in describe_grammar(found)
+
+
+def test_with_a_grammar_other_speech_is_right_where_it_is_rejected(tmp_path: Path):
+    import soundfile
+
+    rows = []
+    for n, text in enumerate(["yes go", "no no"]):
+        soundfile.write(tmp_path / f"{n}.wav", np.full(100, float(n)), 8000, subtype="FLOAT")
+        rows.append(Utterance(tmp_path / f"{n}.wav", text, "ann"))
+    heard = guided(Heard([said(YES, GO), said(NO, NO)]), tmp_path, "yes go")
+    found = evaluate_model(heard, rows, data_name="two", false_accepts=0.1)
+    assert found["accuracy"] == 1
+    assert found["wer"] == 0
+    assert found["grammar"]["false_accepts"] == 0
+
+
+def test_a_margin_is_stored_in_the_bundle_and_goes_into_the_file(tmp_path: Path):
+    import shutil
+
+    bundle = Path(shutil.copytree(shared_bundle("sequences"), tmp_path / "bundle"))
+    replace_decision(bundle, Decision(grammar_margin=1.5, grammar_false_accepts=0.02))
+    assert load_model(bundle).grammar_margin == 1.5
+    assert read_bundle(bundle).decision.grammar_false_accepts == 0.02
+    assert load_model(shared_tflite("sequences")).grammar_margin is None
+
+
+@pytest.mark.parametrize(
+    ("settings", "named"),
+    [
+        ({"beam": -1}, "--beam -1"),
+        ({"lm_weight": float("nan")}, "--lm-weight nan"),
+        ({"boost": float("inf")}, "--boost inf"),
+        ({"grammar_margin": -1.0}, "--grammar-margin -1.0"),
+        ({"hot_words": ["yes maybe"]}, "'maybe'"),
+        ({"hot_words": [" "]}, "says nothing"),
+        ({"grammar": "none.txt"}, "none.txt: cannot be read"),
+        ({"lm": "none.arpa"}, "none.arpa: cannot be read"),
+    ],
+)
+def test_a_guide_of_no_use_is_named(settings: dict, named: str):
+    with pytest.raises(ConfigError) as error:
+        guide(Heard([]), Guidance(**settings))
+    assert named in str(error.value)
+
+
+def test_a_model_of_one_label_takes_no_guide(tiny_bundle: Path, run_cli: Run, tmp_path: Path):
+    result = run_cli("transcribe", tiny_bundle, tmp_path / "a.wav", "--beam", 4)
+    assert result.status == 2
+    assert "answers with one label" in result.err
+
+
+def test_a_budget_needs_a_grammar_and_something_outside_it(tmp_path: Path):
+    with pytest.raises(ConfigError, match="give --grammar"):
+        measure_grammar(Heard([]), [], [], 0.1)
+    heard = guided(Heard([said(YES)]), tmp_path, "yes")
+    with pytest.raises(DataError, match="outside the grammar"):
+        measure_grammar(heard, ["yes"], waveforms(1), 0.1)
+    with pytest.raises(ConfigError, match="expected a share"):
+        measure_grammar(heard, ["yes"], waveforms(1), 1.5)
+
+
+def test_records_hold_slots_where_there_is_a_grammar(tmp_path: Path, run_cli: Run, write_audio):
+    file = write_audio("a.wav", np.zeros(16000))
+    (tmp_path / "g.txt").write_text("<a>\n<a> = yes | no go", encoding="utf-8")
+    result = run_cli(
+        "transcribe", shared_tflite("sequences"), file, "--grammar", tmp_path / "g.txt"
+    )
+    assert result.status == 0, result.err
+    record = json.loads(result.out)
+    assert record["text"] in ("yes", "no go")
+    assert record["slots"] == [["a", record["text"]]]
+
+
+def test_an_answer_of_another_kind_is_refused():
+    with pytest.raises(ModelError, match="'spectrum'"):
+        make_decoder("spectrum", {}, LABELS, StepClock(0, 1))
+
+
+def test_lm_refuses_to_overwrite_and_reads_standard_input(
+    tmp_path: Path, run_cli: Run, monkeypatch: pytest.MonkeyPatch
+):
+    import io
+
+    monkeypatch.setattr("sys.stdin", io.StringIO("go\nno go\n"))
+    out = tmp_path / "lm.arpa"
+    assert run_cli("lm", "-", "--to", out).status == 0
+    again = run_cli("lm", "-", "--to", out)
+    assert again.status == 2
+    assert "exists" in again.err
+    missing = run_cli("lm", tmp_path / "none", "--to", tmp_path / "b.arpa")
+    assert (missing.status, missing.err.count("\n")) == (2, 1)
