@@ -204,8 +204,12 @@ def make_parser() -> argparse.ArgumentParser:
 
     lm = _add(choices, "lm", "learn a language model from text")
     lm.add_argument("text", metavar="TEXT", help="a sentence a line; - is standard input")
-    lm.add_argument("--to", type=Path, required=True, metavar="F.arpa")
+    lm.add_argument("--to", type=Path, required=True, metavar="F", help="F.arpa, of a GRU F.npz")
+    lm.add_argument("--kind", choices=("ngram", "gru"), default="ngram", help="default: ngram")
     lm.add_argument("--order", type=int, default=3, metavar="N", help="words of an n-gram: 3")
+    lm.add_argument("--units", type=int, default=128, metavar="N", help="of a GRU: 128")
+    lm.add_argument("--epochs", type=int, default=20, metavar="N", help="of a GRU: 20")
+    lm.add_argument("--seed", type=int, default=0, help="of a GRU")
     lm.add_argument("--force", action="store_true", help="replace an existing file")
 
     info = _add(choices, "info", "what a model says about itself")
@@ -251,6 +255,10 @@ def _add_guidance(parser: argparse.ArgumentParser) -> None:
     group.add_argument("--lm", type=Path, metavar="F.arpa", help="a language model of words")
     group.add_argument("--lm-weight", type=float, default=0.5, metavar="X", help="default: 0.5")
     group.add_argument("--word-bonus", type=float, default=0.0, metavar="X", help="default: 0")
+    group.add_argument("--rescore", type=Path, metavar="F.npz", help="a recurrent language model")
+    group.add_argument(
+        "--rescore-weight", type=float, default=0.5, metavar="X", help="default: 0.5"
+    )
     group.add_argument("--hot-words", metavar="A,B C", help="words and phrases to expect")
     group.add_argument("--boost", type=float, default=2.0, metavar="X", help="of them; default: 2")
 

@@ -276,6 +276,8 @@ def guidance_of(options: argparse.Namespace) -> Guidance:
         lm=options.lm,
         lm_weight=options.lm_weight,
         word_bonus=options.word_bonus,
+        rescore=options.rescore,
+        rescore_weight=options.rescore_weight,
         hot_words=tuple(word.strip() for word in hot_words),
         boost=options.boost,
     )
@@ -290,7 +292,23 @@ def lm(options: argparse.Namespace) -> int:
     if options.to.exists() and not options.force:
         raise OutputError(f"{options.to}: exists; choose another name, or pass --force")
     check_place(options.to)
-    model = train_ngrams(read_sentences(options.text), options.order)
+    sentences = read_sentences(options.text)
+    if options.kind == "gru":
+        from speechrnn.decoding.recurrent_lm import recurrent_bytes
+        from speechrnn.extras import require_training
+
+        require_training("lm --kind gru")
+        from speechrnn.recurrent_language_model import RecurrentConfig, train_recurrent
+
+        settings = {"units": options.units, "epochs": options.epochs, "seed": options.seed}
+        recurrent, perplexity = train_recurrent(sentences, RecurrentConfig(**settings))
+        write_atomically(options.to, recurrent_bytes(recurrent))
+        print(
+            f"{options.to}: {len(recurrent.words)} words, perplexity {perplexity:.1f} on every "
+            "tenth sentence"
+        )
+        return OK
+    model = train_ngrams(sentences, options.order)
     write_atomically(options.to, arpa_text(model).encode())
     print(f"{options.to}: {len(model.log10)} n-grams of {len(model.words)} words")
     return OK

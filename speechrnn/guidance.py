@@ -12,6 +12,7 @@ from speechrnn.decoding.ctc import Scorer
 from speechrnn.decoding.grammar import Grammar
 from speechrnn.decoding.jsgf import parse_grammar
 from speechrnn.decoding.ngram import NgramScorer, read_arpa
+from speechrnn.decoding.recurrent_lm import Rescorer, read_recurrent
 from speechrnn.decoding.scorers import HotWords
 from speechrnn.decoding.sequence import Search, SequenceDecoder
 from speechrnn.errors import ConfigError, LabelError
@@ -31,6 +32,9 @@ class Guidance:
         lm: A language model, a file in the ARPA format.
         lm_weight: Of its logarithms.
         word_bonus: What each word adds, with a language model.
+        rescore: A recurrent language model (``speechrnn lm --kind gru``), asked at the end about
+            each hypothesis of the beam.
+        rescore_weight: Of its logarithms.
         hot_words: Words and phrases that are said gladly.
         boost: What each symbol of them adds, a natural logarithm.
     """
@@ -41,6 +45,8 @@ class Guidance:
     lm: str | Path | None = None
     lm_weight: float = 0.5
     word_bonus: float = 0.0
+    rescore: str | Path | None = None
+    rescore_weight: float = 0.5
     hot_words: Sequence[str] = ()
     boost: float = 2.0
 
@@ -48,6 +54,7 @@ class Guidance:
         for name, low in (
             ("beam", 0),
             ("lm_weight", 0),
+            ("rescore_weight", 0),
             ("word_bonus", -math.inf),
             ("boost", -math.inf),
         ):
@@ -85,6 +92,7 @@ def guide(model: Model, guidance: Guidance) -> None:
         scorers=tuple(_scorers(guidance, spelling)),
         grammar=read_grammar(guidance.grammar, spelling) if guidance.grammar else None,
         grammar_margin=margin,
+        rescore=_rescorer(guidance, spelling) if guidance.rescore else None,
     )
     model.decoder = dataclasses.replace(decoder, search=search)
 
@@ -106,6 +114,11 @@ def read_grammar(path: str | Path, spelling: Spelling) -> Grammar:
     rules = parse_grammar(text, str(path))
     columns = 1 + len(spelling.labels)
     return Grammar(rules, columns, spelling.units, boundary=spelling.boundary, name=str(path))
+
+
+def _rescorer(guidance: Guidance, spelling: Spelling) -> Rescorer:
+    name = str(guidance.rescore)
+    return Rescorer(read_recurrent(name), spelling, weight=guidance.rescore_weight, name=name)
 
 
 def _scorers(guidance: Guidance, spelling: Spelling) -> list[Scorer]:

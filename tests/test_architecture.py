@@ -64,6 +64,7 @@ LAYERS = [
     "recipe",
     "augmentation_examples",
     "language_model",
+    "recurrent_language_model",
     "optimizer",
     "checkpoint",
     "tensorboard",
