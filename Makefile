@@ -3,7 +3,7 @@ PYTHON ?= python3
 VENV ?= .venv
 RUN = $(VENV)/bin
 
-.PHONY: demo test test-heavy lint quality benchmarks lock sample clean
+.PHONY: demo test test-heavy lint quality sequences benchmarks lock sample clean
 
 demo: $(VENV)/demo.installed          ## words -> train -> evaluate -> export -> transcribe
 	$(RUN)/speechrnn demo
@@ -23,14 +23,18 @@ lint: $(VENV)/dev.installed           ## ruff and mypy
 quality: $(VENV)/dev.installed        ## the README's table of accuracies: hours; can be stopped and resumed
 	$(RUN)/python benchmarks/quality/sweep.py benchmarks/quality/final.toml --jobs 2
 
-benchmarks: $(VENV)/dev.installed     ## the other tables under benchmarks/, and their results files
+benchmarks: $(VENV)/benchmarks.installed ## the other tables under benchmarks/, and their results files
 	$(RUN)/python benchmarks/front_end.py --write
+	$(RUN)/python benchmarks/decoding.py --write
 	$(RUN)/python benchmarks/augmentation.py --write
 	$(RUN)/python benchmarks/training_speed.py --write
 
+sequences: $(VENV)/dev.installed      ## the table of word error rates: hours; can be stopped and resumed
+	$(RUN)/python benchmarks/sequences.py
+
 lock: $(VENV)/dev.installed           ## constraints.txt anew from pyproject.toml
 	$(RUN)/pip install uv
-	$(RUN)/uv pip compile pyproject.toml --extra dev --universal --python-version 3.11 \
+	$(RUN)/uv pip compile pyproject.toml --extra benchmarks --universal --python-version 3.11 \
 	  --no-emit-package speechrnn --no-header --output-file constraints.txt
 
 sample: $(VENV)/dev.installed         ## data/sample anew: a few recordings and a small model
@@ -44,6 +48,9 @@ $(VENV)/demo.installed: pyproject.toml constraints.txt
 
 $(VENV)/dev.installed: pyproject.toml constraints.txt
 	$(call install,dev)
+
+$(VENV)/benchmarks.installed: pyproject.toml constraints.txt
+	$(call install,benchmarks)
 
 # $(call install,EXTRAS): this project and the exact versions in constraints.txt
 comma := ,
