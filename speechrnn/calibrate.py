@@ -3,52 +3,47 @@
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 import numpy as np
 
 from speechrnn.bundle import read_bundle, replace_decision
+from speechrnn.counting import word_pairs
 from speechrnn.decoding import Decision
-from speechrnn.decoding.calibration import (
-    fit_sequence_temperature,
-    fit_temperature,
-    log_probabilities,
-)
+from speechrnn.decoding.calibration import fit_log_odds, fit_temperature, log_probabilities
+from speechrnn.decoding.sequence import SequenceDecoder
 from speechrnn.progress import progress
-from speechrnn.recognize import batches_by_length, load_model
+from speechrnn.recognize import Model, batches_by_length, load_model
 
 if TYPE_CHECKING:
     from speechrnn.model import SpeechModel
 
 
-def model_temperature(
+def model_decision(
     model: SpeechModel, waveforms: Sequence[np.ndarray], texts: Sequence[str]
-) -> float:
-    """The temperature for a model with its trained weights; the model is left as it is.
+) -> Decision:
+    """The decision for a model with its trained weights; the model is left as it is.
 
     Args:
         model: A model.
         waveforms: Recordings that the model did not learn from, float32 ``[samples]`` each.
         texts: What is said in each: what the model's labels spell.
     """
-    from speechrnn.keras_recognizer import logits_of
+    from speechrnn.keras_recognizer import KerasRecognizer
 
-    config = model.config
-    ids = [config.head.targets(text, model.labels) for text in texts]
-    num_steps = np.array([config.num_steps(len(waveform)) for waveform in waveforms])
-
-    def answers(chosen: Sequence[np.ndarray]) -> Iterable[np.ndarray]:
-        return logits_of(model, chosen)
-
-    return _fit(config.head.output_name, answers, waveforms, ids, num_steps)
+    temperature, model.temperature = model.temperature, 1.0
+    try:
+        return _fit(KerasRecognizer.of(model, Decision()), waveforms, texts)
+    finally:
+        model.temperature = temperature
 
 
 def calibrate_bundle(
     bundle: str | Path, waveforms: Sequence[np.ndarray], texts: Sequence[str]
 ) -> Decision:
-    """Fit the temperature of a saved bundle and store it there; the threshold is taken back to 0.
+    """Fit the confidences of a saved bundle; its threshold and its grammar's margin are taken back.
 
     Another temperature gives other confidences, so a threshold picked before means nothing.
 
@@ -63,19 +58,9 @@ def calibrate_bundle(
         LabelError: The model's labels do not spell a text.
         OutputError: The bundle cannot be written.
     """
-    from speechrnn.model import ModelConfig
-
-    model, info = load_model(bundle), read_bundle(bundle)
-    config = ModelConfig.from_mapping(info.sections)
-    kind = config.head.output_name
-    ids = [config.head.targets(text, info.labels) for text in texts]
-    num_steps = np.array([config.num_steps(len(waveform)) for waveform in waveforms])
-
-    def answers(chosen: Sequence[np.ndarray]) -> Iterable[np.ndarray]:
-        found = model.answer_many(chosen)
-        return found if kind == "log_probs" else map(log_probabilities, found)
-
-    found = Decision(info.decision.temperature * _fit(kind, answers, waveforms, ids, num_steps))
+    model = load_model(bundle)
+    found = _fit(model, waveforms, texts)
+    found = dataclasses.replace(found, temperature=model.temperature * found.temperature)
     replace_decision(bundle, found)
     return found
 
@@ -111,23 +96,42 @@ def store_grammar_margin(bundle: str | Path, margin: float, false_accepts: float
     replace_decision(bundle, changed)
 
 
-def _fit(
-    kind: str,
-    logits: Callable[[Sequence[np.ndarray]], Iterable[np.ndarray]],
-    waveforms: Sequence[np.ndarray],
-    ids: Sequence[Sequence[int]],
-    num_steps: np.ndarray,
-) -> float:
-    """The temperature relative to that of the logits."""
-    if not waveforms:
-        return 1.0
-    found: list[np.ndarray] = [np.zeros(0)] * len(waveforms)
+def _fit(model: Model, waveforms: Sequence[np.ndarray], texts: Sequence[str]) -> Decision:
+    """The decision relative to the temperature of the model's answers."""
+    expected = [model.decoder.expected(text) for text in texts]
+    answers: list[np.ndarray] = [np.zeros(0)] * len(waveforms)
     for chosen in progress(batches_by_length(waveforms), "calibrating", unit="batch"):
-        for i, answer in zip(chosen, logits([waveforms[i] for i in chosen]), strict=True):
-            found[i] = answer[: num_steps[i]] if kind == "log_probs" else answer
-    if kind == "probabilities":
-        return fit_temperature(np.stack(found), np.array([row[0] - 1 for row in ids], int))
-    stacked = np.zeros((len(found), num_steps.max(), found[0].shape[-1]), np.float32)
-    for row, answer in zip(stacked, found, strict=True):
-        row[: len(answer)] = answer
-    return fit_sequence_temperature(stacked, num_steps, ids)
+        for i, answer in zip(
+            chosen, model.answer_many([waveforms[i] for i in chosen]), strict=True
+        ):
+            answers[i] = answer
+    decoder = model.decoder
+    if isinstance(decoder, SequenceDecoder):
+        plain = dataclasses.replace(decoder, decision=Decision())
+        return _sequence_decision(plain, answers, expected)
+    if not answers:
+        return Decision()
+    logits = log_probabilities(np.array(answers))
+    targets = np.array([model.labels.id_of(text) - 1 for text in texts], int)
+    return Decision(fit_temperature(logits, targets))
+
+
+def _sequence_decision(
+    decoder: SequenceDecoder, answers: Sequence[np.ndarray], expected: Sequence[str]
+) -> Decision:
+    """Lines that make the confidences of utterances and words honest, from plain ones."""
+    found = [decoder.decode(answer, np.inf) for answer in answers]
+    said = [transcript.text for transcript in found]
+    right = [text == truth for text, truth in zip(said, expected, strict=True)]
+    pairs = [pair for one in word_pairs(expected, said, decoder.units) for pair in one]
+    words_right = [truth == text for truth, text in pairs if text]
+    words = [word.confidence for transcript in found for word in transcript.words]
+    return Decision(
+        utterance_confidence=fit_log_odds(
+            log_probabilities(np.array([transcript.confidence for transcript in found])),
+            np.array(right, bool),
+        ),
+        word_confidence=fit_log_odds(
+            log_probabilities(np.array(words)), np.array(words_right, bool)
+        ),
+    )

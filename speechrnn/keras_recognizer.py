@@ -11,7 +11,7 @@ from keras import ops
 from speechrnn.audio import as_command
 from speechrnn.bundle import load_bundle
 from speechrnn.datasets.waveforms import Waveforms
-from speechrnn.decoding import Transcript, make_decoder
+from speechrnn.decoding import Decision, Transcript, make_decoder
 from speechrnn.model import SpeechModel
 
 
@@ -26,15 +26,26 @@ class KerasRecognizer:
     """
 
     def __init__(self, path: str | Path) -> None:
-        self._model, info = load_bundle(path)
-        features = self._model.config.features
-        self.path, self.labels = info.path, info.labels
-        self.sample_rate_hz, self.min_samples = features.sample_rate_hz, features.window_length
-        self.temperature, self.threshold = info.decision.temperature, info.decision.threshold
-        self.grammar_margin = info.decision.grammar_margin
-        config = self._model.config
+        model, info = load_bundle(path)
+        self._take(model, info.decision, info.path)
+
+    @classmethod
+    def of(cls, model: SpeechModel, decision: Decision) -> KerasRecognizer:
+        """A model that is in no bundle yet."""
+        recognizer = cls.__new__(cls)
+        recognizer._take(model, decision, Path("model"))
+        return recognizer
+
+    def _take(self, model: SpeechModel, decision: Decision, path: Path) -> None:
+        config, self._model = model.config, model
+        self.path, self.labels = path, model.labels
+        self.sample_rate_hz = config.features.sample_rate_hz
+        self.min_samples = config.features.window_length
+        self.temperature, self.threshold = decision.temperature, decision.threshold
+        self.grammar_margin = decision.grammar_margin
+        head = config.to_mapping()["head"]
         self.decoder = make_decoder(
-            config.head.output_name, info.sections["head"], info.labels, config.clock
+            config.head.output_name, head, model.labels, config.clock, decision
         )
 
     def answer_many(self, waveforms: Sequence[np.ndarray]) -> list[np.ndarray]:

@@ -15,7 +15,7 @@ import numpy as np
 from keras import ops
 
 from speechrnn.bundle import check_output, save_bundle
-from speechrnn.calibrate import model_temperature
+from speechrnn.calibrate import model_decision
 from speechrnn.checkpoint import Checkpoint, checkpoint_path, load_checkpoint, save_checkpoint
 from speechrnn.datasets.augment import augmentations_from_mapping, prepare_augmentations
 from speechrnn.datasets.augment_mel import change_log_mel
@@ -37,7 +37,7 @@ from speechrnn.tensorboard import TensorBoardLog
 from speechrnn.training_data import TrainingData, fingerprint, read_training_data
 from speechrnn.validation import evaluate_examples, feature_statistics
 
-# Validation recordings that the temperature is fitted on, all in memory at once.
+# Validation recordings that confidences are fitted on, all in memory at once.
 CALIBRATION_EXAMPLES = 4000
 # Settings that change no weight.
 IRRELEVANT = ("checkpoint_s", "memory_mb")
@@ -261,10 +261,11 @@ class _Session:
             chosen = self.data.val[:: -(-len(self.data.val) // CALIBRATION_EXAMPLES)]
             waveforms = [example.waveform for example in chosen]
             texts = [example.row.text for example in chosen]
-            self.model.temperature = model_temperature(self.model, waveforms, texts)
-            self._save_bundle(finished=finished)
+            decision = model_decision(self.model, waveforms, texts)
+            self.model.temperature = decision.temperature
+            self._save_bundle(finished=finished, decision=decision)
 
-    def _save_bundle(self, *, finished: bool) -> None:
+    def _save_bundle(self, *, finished: bool, decision: Decision | None = None) -> None:
         save_bundle(
             self.out,
             self.model,
@@ -276,7 +277,7 @@ class _Session:
             },
             metrics={"val": {**self.best["metrics"], "data": self.description["val_data"]}},
             log=self.log,
-            decision=Decision(self.model.temperature),
+            decision=decision,
         )
 
     def _identity(self) -> dict[str, Any]:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import math
+
 import numpy as np
 import pytest
 
@@ -9,7 +11,9 @@ from speechrnn.decoding.calibration import (
     HIGHEST_TEMPERATURE,
     LOWEST_TEMPERATURE,
     apply_temperature,
+    confidence_of,
     expected_calibration_error,
+    fit_log_odds,
     fit_temperature,
     log_probabilities,
     reliability_bins,
@@ -158,3 +162,47 @@ def test_calibrating_lessens_the_error_of_a_model_that_is_too_sure():
 )
 def test_wilson_is_as_published(hits, count, low, high):
     assert wilson_interval(hits, count) == pytest.approx((low, high), abs=6e-5)
+
+
+# ------------------------------------------------------------------ log-odds
+
+
+def beliefs(count: int, seed: int = 0) -> tuple[np.ndarray, np.ndarray]:
+    """What is believed, and whether it was right, by a line of log-odds: slope .6, offset 1.2."""
+    rng = np.random.default_rng(seed)
+    odds = rng.normal(0, 3, count)
+    right = rng.random(count) < 1 / (1 + np.exp(-(0.6 * odds + 1.2)))
+    return -np.logaddexp(0, -odds), right
+
+
+def test_a_line_of_log_odds_is_found_again():
+    given, right = beliefs(20_000)
+    slope, offset = fit_log_odds(given, right)
+    assert slope == pytest.approx(0.6, abs=0.03)
+    assert offset == pytest.approx(1.2, abs=0.06)
+    honest_ones = np.array([confidence_of(p, (slope, offset)) for p in given[:4000]])
+    assert expected_calibration_error(honest_ones, right[:4000]) < 0.03
+    assert expected_calibration_error(np.exp(given[:4000]), right[:4000]) > 0.1
+
+
+def test_plain_confidences_stay_what_they_are():
+    for p in (0.001, 0.3, 0.5, 0.999):
+        assert confidence_of(math.log(p), (1.0, 0.0)) == pytest.approx(p)
+    assert 0 < confidence_of(0.0, (1.0, 0.0)) <= 1
+    assert confidence_of(-math.inf, (1.0, 0.0)) < 1e-12
+
+
+@pytest.mark.parametrize("right", [True, False])
+@pytest.mark.parametrize("count", [1, 5, 200])
+def test_where_all_are_right_or_wrong_nothing_is_certain(right: bool, count: int):
+    given = np.log(np.linspace(0.6, 0.99, count))
+    line = fit_log_odds(given, np.full(count, right))
+    assert all(0.001 < confidence_of(p, line) < 0.9999 for p in given)
+    mean = np.mean([confidence_of(p, line) for p in given])
+    assert (mean > 0.6) == right
+
+
+def test_nothing_to_fit_on_changes_nothing_and_a_line_never_falls():
+    assert fit_log_odds(np.zeros(0), np.zeros(0, bool)) == (1.0, 0.0)
+    slope, _ = fit_log_odds(np.log([0.1] * 50 + [0.9] * 50), np.arange(100) < 50)
+    assert slope == 0

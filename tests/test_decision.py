@@ -32,7 +32,7 @@ from speechrnn.bundle import (
     replace_decision,
     save_bundle,
 )
-from speechrnn.calibrate import calibrate_bundle, model_temperature, store_threshold
+from speechrnn.calibrate import calibrate_bundle, model_decision, store_threshold
 from speechrnn.decoding import Decision
 from speechrnn.decoding.calibration import apply_temperature, fit_temperature
 from speechrnn.decoding.classify import classify
@@ -240,7 +240,7 @@ def test_the_temperature_of_a_bundle_is_that_of_its_answers(bundle):
         expected, rel=1e-4
     )
     assert read_bundle(bundle).decision.temperature == pytest.approx(expected, rel=1e-4)
-    in_memory = model_temperature(shared_model("two-way"), waveforms, texts)
+    in_memory = model_decision(shared_model("two-way"), waveforms, texts).temperature
     assert in_memory == pytest.approx(expected, rel=1e-4)
     assert shared_model("two-way").temperature == 1
 
@@ -259,4 +259,4 @@ def test_a_text_that_is_no_label_is_refused_and_nothing_to_fit_on_is_one(bundle)
     with pytest.raises(LabelError, match="unknown label 'jump'"):
         calibrate_bundle(bundle, [sweep(8000)], ["jump"])
     assert read_bundle(bundle).decision == Decision()
-    assert model_temperature(make_model({**read_bundle(bundle).sections}), [], []) == 1
+    assert model_decision(make_model({**read_bundle(bundle).sections}), [], []) == Decision()

@@ -32,7 +32,7 @@ class Heard:
 
     def __init__(self, answers: list[np.ndarray]) -> None:
         self.decoder = make_decoder(
-            "log_probs", {"symbols": "words"}, LABELS, StepClock(0.02, 0.04)
+            "log_probs", {"symbols": "words"}, LABELS, StepClock(0.02, 0.04), Decision()
         )
         self._answers = answers
 
@@ -200,7 +200,7 @@ def test_records_hold_slots_where_there_is_a_grammar(tmp_path: Path, run_cli: Ru
 
 def test_an_answer_of_another_kind_is_refused():
     with pytest.raises(ModelError, match="'spectrum'"):
-        make_decoder("spectrum", {}, LABELS, StepClock(0, 1))
+        make_decoder("spectrum", {}, LABELS, StepClock(0, 1), Decision())
 
 
 def test_lm_refuses_to_overwrite_and_reads_standard_input(

@@ -2,18 +2,18 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 import numpy as np
-
-from speechrnn.decoding.align import least_steps
-from speechrnn.decoding.likelihood import log_likelihoods
 
 # The search is over log T: the loss is convex in 1 / T, so it has one minimum in log T too.
 LOWEST_TEMPERATURE, HIGHEST_TEMPERATURE = 0.05, 20.0
 # Each step keeps 0.618 of the bracket: 40 leave 4e-9 of it, all that float64 tells of a minimum.
 SEARCH_STEPS = 40
+# Log-odds beyond are as good as certain.
+MOST_LOG_ODDS = 30.0
+# Enough for a convex loss, whose step is limited; and what keeps it convex where all are right.
+NEWTON_STEPS, RIDGE = 100, 1e-3
 SMALLEST = float(np.finfo(np.float32).tiny)
 
 
@@ -57,55 +57,64 @@ def fit_temperature(log_probabilities: np.ndarray, targets: np.ndarray) -> float
         peak = scaled.max(axis=1)
         return float(np.mean(peak + np.log(np.exp(scaled - peak[:, None]).sum(axis=1))))
 
-    return _lowest(loss)
-
-
-def fit_sequence_temperature(
-    log_probs: np.ndarray, num_steps: np.ndarray, ids: Sequence[Sequence[int]]
-) -> float:
-    """As :func:`fit_temperature`, for utterances of several symbols.
-
-    What counts is the likelihood of an utterance's symbols over all paths. The doubt is the same:
-    at each step every column is as likely as any other, so often.
-
-    Args:
-        log_probs: ``[n, steps, columns]``, logarithms or logits.
-        num_steps: int ``[n]``, the true steps of each.
-        ids: The symbols that are said in each; those that its steps cannot hold are left out.
-    """
-    possible = np.array([least_steps(row) for row in ids]) <= num_steps
-    logits = np.asarray(log_probs, np.float64)[possible]
-    if not logits.size:
-        return 1.0
-    num_steps = num_steps[possible]
-    ids = [row for row, can_be in zip(ids, possible, strict=True) if can_be]
-    doubt = 1 / (len(logits) + 2)
-    true = np.arange(logits.shape[1]) < num_steps[:, None]
-
-    def loss(log_temperature: float) -> float:
-        scaled = _log_softmax(logits / np.exp(log_temperature))
-        right = log_likelihoods(scaled, num_steps, ids).mean()
-        return float(-(1 - doubt) * right - doubt * scaled[true].mean())
-
-    return _lowest(loss)
-
-
-def _lowest(loss: Callable[[float], float]) -> float:
-    """The temperature at whose logarithm the loss is lowest, by golden-section search."""
     low, high = np.log(LOWEST_TEMPERATURE), np.log(HIGHEST_TEMPERATURE)
     ratio = (np.sqrt(5) - 1) / 2
-    left, right = high - ratio * (high - low), low + ratio * (high - low)
-    left_loss, right_loss = loss(left), loss(right)
     for _ in range(SEARCH_STEPS):
-        if left_loss <= right_loss:
-            high, right, right_loss = right, left, left_loss
-            left = high - ratio * (high - low)
-            left_loss = loss(left)
+        left, right = high - ratio * (high - low), low + ratio * (high - low)
+        if loss(left) <= loss(right):
+            high = right
         else:
-            low, left, left_loss = left, right, right_loss
-            right = low + ratio * (high - low)
-            right_loss = loss(right)
+            low = left
     return float(np.exp((low + high) / 2))
+
+
+def fit_log_odds(log_probabilities: np.ndarray, correct: np.ndarray) -> tuple[float, float]:
+    """Slope and offset of log-odds that make probabilities of being right honest.
+
+    Logistic regression by Newton's method. Source: Platt 1999, section 2.2, with its targets: what
+    is right counts as ``(n + 1) / (n + 2)``, what is wrong as ``1 / (m + 2)``.
+
+    Args:
+        log_probabilities: float ``[n]``, natural logarithms of what a model believes.
+        correct: bool ``[n]``.
+
+    Returns:
+        1 and 0 where there is nothing to fit on. The slope is never negative.
+    """
+    given, right = log_odds(log_probabilities), np.asarray(correct, bool)
+    if not given.size:
+        return 1.0, 0.0
+    num_right = int(right.sum())
+    sure, doubt = (num_right + 1) / (num_right + 2), 1 / (len(right) - num_right + 2)
+    wanted = np.where(right, sure, doubt)
+    features = np.stack([given, np.ones_like(given)])
+    found = np.array([1.0, 0.0])
+    for _ in range(NEWTON_STEPS):
+        answer = 1 / (1 + np.exp(-found @ features))
+        gradient = features @ (answer - wanted) + RIDGE * (found - [1, 0])
+        curvature = (features * answer * (1 - answer)) @ features.T + RIDGE * np.eye(2)
+        step = np.linalg.solve(curvature, gradient)
+        found = found - step / max(1.0, np.abs(step).max())  # never far at once
+    if found[0] < 0:  # the surest are the wrong ones: all that is left is how many are right
+        found = np.array([0.0, np.log(sure_share(num_right, len(right)))])
+    return float(found[0]), float(found[1])
+
+
+def sure_share(num_right: int, count: int) -> float:
+    """Odds of being right, of which neither is none."""
+    return (num_right + 1) / (count - num_right + 1)
+
+
+def log_odds(log_probabilities: np.ndarray) -> np.ndarray:
+    """``log p - log (1 - p)``, float64, within +-30."""
+    given = np.minimum(np.asarray(log_probabilities, np.float64), -1e-13)
+    return np.clip(given - np.log(-np.expm1(given)), -MOST_LOG_ODDS, MOST_LOG_ODDS)
+
+
+def confidence_of(log_probability: float, line: tuple[float, float]) -> float:
+    """The probability of being right, from slope and offset of log-odds."""
+    odds = line[0] * float(log_odds(np.array(log_probability))) + line[1]
+    return float(1 / (1 + np.exp(-odds)))
 
 
 def _log_softmax(logits: np.ndarray) -> np.ndarray:

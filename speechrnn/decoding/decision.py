@@ -24,6 +24,9 @@ class Decision:
         grammar_margin: A phrase of a command grammar that is less likely than what is heard freely
             by more than this natural logarithm was not said. None takes the nearest phrase.
         grammar_false_accepts: Share of utterances outside a grammar that it was picked for.
+        utterance_confidence: Slope and offset of the log-odds that an utterance of several words
+            is right (Platt 1999), against what the model believes.
+        word_confidence: The same for each of its words.
     """
 
     temperature: float = 1.0
@@ -32,10 +35,15 @@ class Decision:
     threshold_hours: float | None = None
     grammar_margin: float | None = None
     grammar_false_accepts: float | None = None
+    utterance_confidence: tuple[float, float] = (1.0, 0.0)
+    word_confidence: tuple[float, float] = (1.0, 0.0)
 
     def __post_init__(self) -> None:
         for field in dataclasses.fields(self):
             value = getattr(self, field.name)
+            if isinstance(field.default, tuple):
+                self._check_line(field.name, value)
+                continue
             if value is None and field.default is None:
                 continue
             if type(value) not in (int, float) or not math.isfinite(value) or value < 0:
@@ -47,6 +55,11 @@ class Decision:
         if self.threshold > 1:
             raise ConfigError(f"decision.threshold: got {self.threshold}, expected 0 to 1")
 
+    def _check_line(self, name: str, value: Any) -> None:
+        numbers = isinstance(value, tuple) and len(value) == 2
+        if not (numbers and all(type(v) in (int, float) and math.isfinite(v) for v in value)):
+            raise ConfigError(f"decision.{name}: got {value!r}, expected a slope and an offset")
+
     @classmethod
     def read(cls, mapping: Any) -> Decision:
         """From what a .tflite says, whose newer keys an older reader ignores.
@@ -57,4 +70,9 @@ class Decision:
         if not isinstance(mapping, Mapping):
             raise ConfigError(f"decision: got {mapping!r}, expected a section of settings")
         known = {field.name for field in dataclasses.fields(cls)}
-        return cls(**{key: value for key, value in mapping.items() if key in known})
+        settings: dict[str, Any] = {
+            key: tuple(value) if isinstance(value, list) else value
+            for key, value in mapping.items()
+            if key in known
+        }
+        return cls(**settings)

@@ -10,6 +10,7 @@ import numpy as np
 
 from speechrnn.clock import StepClock
 from speechrnn.decoding.classify import classify
+from speechrnn.decoding.decision import Decision
 from speechrnn.decoding.sequence import SequenceDecoder
 from speechrnn.decoding.transcript import Transcript
 from speechrnn.errors import ModelError
@@ -78,7 +79,9 @@ class LabelDecoder:
         return classify(answer, self.labels, duration_s, threshold=threshold)
 
 
-def make_decoder(kind: str, head: Mapping[str, Any], labels: Labels, clock: StepClock) -> Decoder:
+def make_decoder(
+    kind: str, head: Mapping[str, Any], labels: Labels, clock: StepClock, decision: Decision
+) -> Decoder:
     """The decoder of a model.
 
     Args:
@@ -86,6 +89,7 @@ def make_decoder(kind: str, head: Mapping[str, Any], labels: Labels, clock: Step
         head: Its head's settings.
         labels: Its symbols.
         clock: Where its steps lie.
+        decision: What its confidences are worth.
 
     Raises:
         ModelError: An answer that this version does not know.
@@ -93,5 +97,5 @@ def make_decoder(kind: str, head: Mapping[str, Any], labels: Labels, clock: Step
     if kind == "probabilities":
         return LabelDecoder(labels)
     if kind == "log_probs":
-        return SequenceDecoder(Spelling(labels, head["symbols"]), clock)
+        return SequenceDecoder(Spelling(labels, head["symbols"]), clock, decision)
     raise ModelError(f"the model answers with {kind!r}; this speechrnn does not know what that is")

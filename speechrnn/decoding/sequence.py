@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 
 import numpy as np
 
 from speechrnn.clock import StepClock
 from speechrnn.decoding.align import align
+from speechrnn.decoding.calibration import confidence_of
 from speechrnn.decoding.ctc import BEAM_WIDTH, Hypothesis, Scorer, beam_search, greedy
+from speechrnn.decoding.decision import Decision
 from speechrnn.decoding.grammar import Grammar
 from speechrnn.decoding.likelihood import log_likelihood
 from speechrnn.decoding.scorers import Together
@@ -58,7 +60,8 @@ class SequenceDecoder:
 
     spelling: Spelling
     clock: StepClock
-    search: Search = Search()
+    decision: Decision = field(default_factory=Decision)
+    search: Search = field(default_factory=Search)
 
     @property
     def has_grammar(self) -> bool:
@@ -94,9 +97,10 @@ class SequenceDecoder:
     ) -> Transcript:
         """The words of an utterance.
 
-        Their times are those of the best path that spells them (Viterbi); a word's confidence is
-        the product over its symbols of the highest probability that each has in its place, the
-        utterance's the probability of its symbols over all paths.
+        Their times are those of the best path that spells them (Viterbi). What a model believes of
+        an utterance is the probability of its symbols over all paths, of a word the product over
+        its symbols of the highest probability that each has in its place; confidences are what the
+        model's decision makes of that.
 
         Args:
             answer: Natural logarithms, float32 ``[steps, columns]``.
@@ -116,8 +120,8 @@ class SequenceDecoder:
         best = self.search.best(answer)
         if best is None:
             return Transcript("", 0.0, duration_s, ())
-        log_confidence = log_likelihood(answer, best.ids)
-        confidence = min(1.0, float(np.exp(log_confidence)))
+        likelihood = log_likelihood(answer, best.ids)
+        confidence = confidence_of(likelihood, self.decision.utterance_confidence)
         slots: tuple[tuple[str, str], ...] = ()
         if self.search.grammar:
             if self.deficit(answer, best.ids) > self.search.grammar_margin:
@@ -153,7 +157,7 @@ class SequenceDecoder:
                 text,
                 within(found.spans[first][0]),
                 within(found.spans[behind - 1][1]),
-                min(1.0, float(np.exp(sum(likely[first:behind])))),
+                confidence_of(sum(likely[first:behind]), self.decision.word_confidence),
             )
             for text, first, behind in self.spelling.words(ids)
         )

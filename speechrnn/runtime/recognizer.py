@@ -54,7 +54,9 @@ class Recognizer:
             self._output = runner.get_output_details()[output]["index"]
         except (KeyError, ValueError, RuntimeError) as error:
             raise ModelError(f"{path}: LiteRT cannot run it ({error})") from error
-        self.decoder = make_decoder(output, info.metadata["head"], info.labels, info.clock)
+        self.decoder = make_decoder(
+            output, info.metadata["head"], info.labels, info.clock, info.decision
+        )
         self._num_samples = 0
 
     def run(self, waveform: np.ndarray) -> np.ndarray:
