@@ -5,14 +5,17 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
+# Slope and offset of log-odds that change nothing.
+PLAIN = [1.0, 0.0]
+
 
 def _decision(decision: Mapping[str, Any]) -> str:
     temperature, threshold = decision["temperature"], decision["threshold"]
-    confidence = (
-        f"Confidences are calibrated: the logits are divided by {temperature:.4g}."
-        if temperature != 1
-        else "Confidences are those of training: nobody has calibrated them."
-    )
+    confidence = "Confidences are those of training: nobody has calibrated them."
+    if temperature != 1:
+        confidence = f"Confidences are calibrated: the logits are divided by {temperature:.4g}."
+    elif decision.get("utterance_confidence", PLAIN) != PLAIN:
+        confidence = "Confidences of utterances and of words are calibrated, by lines of log-odds."
     if not threshold:
         return f"{confidence} Every answer is accepted."
     budget = decision.get("threshold_budget")
@@ -35,7 +38,7 @@ def model_card(config: Mapping[str, Any], metrics: Mapping[str, Any]) -> str:
     )
     return f"""# Model card
 
-A recogniser of spoken commands: one label for a recording.
+A recogniser of spoken commands: {_answers(config["head"])}.
 Waveform (mono, {features["sample_rate_hz"]} Hz) -> MFCC -> encoder `{config["encoder"]["type"]}` ->
 head `{config["head"]["type"]}`; {config["num_parameters"]:,} trainable parameters.
 
@@ -57,9 +60,15 @@ voices with `speechrnn evaluate`.
 {_decision(config["decision"])}
 
 ## Limits
-It knows only its labels; without a threshold it answers with one of them whatever it hears. It was
+It knows only its labels; without a threshold it may answer with them whatever it hears. It was
 not tested on voices, rooms, microphones or languages other than those of its data.
 """
+
+
+def _answers(head: Mapping[str, Any]) -> str:
+    if "symbols" not in head:
+        return "one label for a recording"
+    return f"{head['symbols']} in a row, each with its place in the recording"
 
 
 def _mixed_in(training: Mapping[str, Any]) -> str:
