@@ -103,6 +103,16 @@ def test_a_recording_is_cut_to_its_word():
     assert np.array_equal(trimmed(word, RATE_HZ), word)
 
 
+def test_weak_high_consonants_at_the_ends_are_the_word_too():
+    rng = np.random.default_rng(0)
+    hiss = np.diff(rng.standard_normal(1201)).astype(np.float32)  # as "s": little but high
+    vowel = tone(250, 0.2, RATE_HZ).astype(np.float32)
+    silence = np.zeros(4000, np.float32)
+    word = np.concatenate([0.002 * hiss, vowel, 0.002 * hiss])  # 38 dB below the vowel
+    cut = trimmed(np.concatenate([silence, word, silence]), RATE_HZ)
+    assert len(word) <= len(cut) <= len(word) + 2 * 0.04 * RATE_HZ
+
+
 def test_silence_is_no_word_and_every_speaker_is_named():
     word = CLIPS[0][1]
     rows = [
