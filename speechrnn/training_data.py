@@ -92,7 +92,7 @@ def read_training_data(
     train, val, also = found
     if compose_val:
         composer = Composer(val, compose_val, recipe.model.features.sample_rate_hz, head, labels)
-        count = min(MOST_VALIDATION_UTTERANCES, composer.num_utterances())
+        count = min(MOST_VALIDATION_UTTERANCES, max(composer.num_utterances(), len(val)))
         val = composer.utterances(count, VALIDATION_SEED)
     return TrainingData(labels, train, val, also, compose, tuple(left_out))
 
