@@ -209,6 +209,8 @@ class _Session:
             self.sums["loss"] += found["loss"]
             self.sums["accuracy"] += found["accuracy"]
             self.sums["clips"] += len(batch.x["num_samples"])
+            self.sums["samples"] += int(batch.x["num_samples"].sum())
+            self.sums["room"] += batch.x["waveform"].size
             bar.update()
             if time.perf_counter() - self.saved_at >= self.config.checkpoint_s:
                 self.sums["seconds"] += time.perf_counter() - started
@@ -226,6 +228,7 @@ class _Session:
             "learning_rate": float(f"{float(self.model.optimizer.learning_rate):.4g}"),
             "seconds": round(sums["seconds"], 2),
             "clips_per_second": round(sums["clips"] / sums["seconds"], 1),
+            "padding": round(1 - sums["samples"] / sums["room"], 4),
         }
         self.epoch, self.step, self.sums = epoch + 1, 0, _no_sums()
         wanted = min(self.config.validations, self.epochs)
@@ -356,4 +359,4 @@ def _is_better(metrics: dict[str, float], best: dict[str, float] | None) -> bool
 
 
 def _no_sums() -> dict[str, float]:
-    return {"loss": 0.0, "accuracy": 0.0, "clips": 0, "seconds": 0.0}
+    return {"loss": 0.0, "accuracy": 0.0, "clips": 0, "seconds": 0.0, "samples": 0, "room": 0}

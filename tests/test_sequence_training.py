@@ -10,7 +10,7 @@ import pytest
 import soundfile
 from conftest import TINY_RATE_HZ, TINY_RECIPE, Run, call, stop_training, tone
 
-from speechrnn.bundle import read_bundle
+from speechrnn.bundle import read_bundle, read_log
 from speechrnn.recognize import Model, load_model
 
 HEAD = """[head]
@@ -191,3 +191,8 @@ def test_sequences_need_a_head_that_answers_with_several(
     )  # fmt: skip
     assert result.status == 2
     assert 'expected head.type = "ctc"' in result.err
+
+
+def test_the_log_says_how_much_of_a_batch_is_padding(bundle: Path):
+    shares = [entry["padding"] for entry in read_log(bundle)]
+    assert all(0 < share < 0.4 for share in shares)
