@@ -21,6 +21,7 @@ from speechrnn.datasets.sequences import (
     make_sequence,
     plan_sequence,
     trimmed,
+    write_sequences,
 )
 from speechrnn.errors import ConfigError, DataError
 from speechrnn.labels import SILENCE
@@ -188,3 +189,37 @@ def test_a_folder_that_holds_something_is_left_alone(run_cli: Run, tiny_data: Pa
     assert result.status == 2
     assert "is not empty" in result.err
     assert [file.name for file in tmp_path.iterdir()] == ["mine.txt"]
+
+
+def test_given_phrases_are_said_commands_of_several_words_too(
+    tiny_data: Path, run_cli: Run, tmp_path: Path
+):
+    phrases = tmp_path / "phrases.txt"
+    phrases.write_text("go turn on\n\nturn on نعم go\n", encoding="utf-8")
+    out = ("--out", tmp_path / "u", "--count", 12, "--sample-rate", 8000)
+    result = run_cli("data", "sequences", tiny_data, *out, "--phrases", phrases)
+    assert result.status == 0, result.err
+    lines = (tmp_path / "u" / "sequences.jsonl").read_text(encoding="utf-8").splitlines()
+    rows = [json.loads(line) for line in lines]
+    assert {row["text"] for row in rows} == {"go turn on", "turn on نعم go"}
+    assert {tuple(word["text"] for word in row["words"]) for row in rows} == {
+        ("go", "turn on"),
+        ("turn on", "نعم", "go"),
+    }
+
+
+def test_a_phrase_that_nobody_says_is_named(tiny_data: Path, run_cli: Run, tmp_path: Path):
+    phrases = tmp_path / "phrases.txt"
+    phrases.write_text("go stop\n", encoding="utf-8")
+    out = ("--out", tmp_path / "u", "--phrases", phrases)
+    result = run_cli("data", "sequences", tiny_data, *out)
+    assert (result.status, result.err.count("\n")) == (2, 1)
+    assert "'stop'" in result.err
+
+
+def test_a_speaker_who_does_not_say_a_word_of_a_phrase_is_named(tmp_path: Path):
+    clips = {"ann": CLIPS, "bob": CLIPS[:1]}
+    with pytest.raises(DataError, match="speaker bob: no recording says 'two'"):
+        write_sequences(
+            clips, RATE_HZ, SequenceConfig(), 3, tmp_path / "u", phrases=[("one", "two")]
+        )
