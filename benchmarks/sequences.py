@@ -167,7 +167,8 @@ def with_grammar(bundle: Path, val: Path, folder: Path) -> Row:
     words = sorted({row["text"] for row in lines_of(val)})
     rng = np.random.default_rng(0)
     phrases = {tuple(rng.choice(words, rng.integers(2, 6))) for _ in range(2 * PHRASES)}
-    chosen = sorted(phrases)[:: len(phrases) // PHRASES][:PHRASES]
+    ordered = sorted(phrases)
+    chosen = [ordered[i] for i in rng.permutation(len(ordered))[:PHRASES]]
     grammar = folder / "phrases.txt"
     grammar.write_text("".join(" ".join(phrase) + "\n" for phrase in chosen), encoding="utf-8")
     mixed = []

@@ -123,7 +123,9 @@ def _sequence_decision(
     found = [decoder.decode(answer, np.inf) for answer in answers]
     said = [transcript.text for transcript in found]
     right = [text == truth for text, truth in zip(said, expected, strict=True)]
-    pairs = [pair for one in word_pairs(expected, said, decoder.units) for pair in one]
+    words_said = [[word.text for word in transcript.words] for transcript in found]
+    true_words = [decoder.units(text) for text in expected]
+    pairs = [pair for one in word_pairs(true_words, words_said) for pair in one]
     words_right = [truth == text for truth, text in pairs if text]
     words = [word.confidence for transcript in found for word in transcript.words]
     return Decision(

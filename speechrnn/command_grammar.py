@@ -33,8 +33,9 @@ def measure_grammar(
     Returns:
         ``inside`` and ``outside`` (utterances), ``budget``, ``margin``, ``right`` (share of those
         inside that are understood), ``false_accepts`` (share of those outside that are taken for a
-        phrase), ``curve`` (a list of the last three by margin); shares are None where there is
-        nothing to count.
+        phrase), ``kept`` (whether the margin keeps to the budget; None without one), ``curve`` (a
+        list of margin, right and false accepts); shares are None where there is nothing to count,
+        and the margin where every phrase is taken however far it is.
 
     Raises:
         ConfigError: The budget is no share, or the model has no grammar.
@@ -66,23 +67,27 @@ def measure_grammar(
     def point(margin: float) -> dict[str, Any]:
         accepted = deficit <= margin
         return {
-            "margin": margin,
+            "margin": margin if math.isfinite(margin) else None,
             "right": float((right & accepted)[inside].mean()) if inside.any() else None,
             "false_accepts": None if inside.all() else float(accepted[~inside].mean()),
         }
 
     margins = np.unique(np.append(deficit[np.isfinite(deficit)], 0.0))
-    chosen_margin = decoder.search.grammar_margin
+    margin, within = decoder.search.grammar_margin, None
     if budget is not None:
         kept = [m for m in margins if point(m)["false_accepts"] <= budget]
         # Even margin 0 accepts what is heard as a phrase; nothing but better ears helps there.
-        chosen_margin = float(max(kept, default=0.0))
+        margin, within = float(max(kept, default=0.0)), bool(kept)
+        beyond = margins[margins > margin]
+        if within and len(beyond):  # not on the edge of an utterance, which rounding would move
+            margin = float(margin + beyond[0]) / 2
     shown = margins[:: -(-len(margins) // MOST_POINTS)]
     return {
         "inside": int(inside.sum()),
         "outside": int((~inside).sum()),
         "budget": budget,
-        **point(chosen_margin),
+        "kept": within,
+        **point(margin),
         "curve": [point(float(margin)) for margin in shown],
     }
 
@@ -93,8 +98,10 @@ def describe_grammar(found: Mapping[str, Any]) -> str:
     def share(value: float | None) -> str:
         return "-" if value is None else f"{100 * value:.2f} %"
 
+    margin = "any" if found["margin"] is None else f"{found['margin']:.3g}"
+    missed = "; no margin keeps to the budget" if found["kept"] is False else ""
     return (
         f"grammar: {share(found['right'])} of {found['inside']} phrases understood, "
         f"{share(found['false_accepts'])} of {found['outside']} other utterances taken for one, at "
-        f"margin {found['margin']:.3g}"
+        f"margin {margin}{missed}"
     )

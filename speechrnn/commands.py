@@ -77,9 +77,14 @@ def train(options: argparse.Namespace) -> int:
         tensorboard=options.tensorboard,
     )
     draw_training(read_log(result.bundle), result.bundle / "training.png")
+    if result.composed:
+        print(
+            f"{result.bundle}: learnt from utterances put together from {result.learnt_from} "
+            f"recordings of single commands ({len(train_rows)} were given)"
+        )
     print(
-        f"{result.bundle}: {100 * result.val_accuracy:.2f} % on {len(val_rows)} recordings of "
-        f"validation speakers, epoch {result.best_epoch} of {result.epochs_done}, "
+        f"{result.bundle}: {100 * result.val_accuracy:.2f} % on {result.val_utterances} recordings "
+        f"of validation speakers, epoch {result.best_epoch} of {result.epochs_done}, "
         f"{result.seconds:.0f} s"
     )
     for error in result.left_out:
@@ -118,7 +123,7 @@ def evaluate(options: argparse.Namespace) -> int:
     model = load_model(options.model)
     guide(model, guidance_of(options))
     adopt = bool(background and background.budget is not None and model.path.is_dir())
-    if adopt:
+    if adopt or (options.false_accepts is not None and model.path.is_dir()):
         from speechrnn.bundle import check_output
 
         check_output(model.path)
@@ -140,12 +145,10 @@ def evaluate(options: argparse.Namespace) -> int:
         store_threshold(
             model.path, detection["threshold"], detection["budget"], detection["background_hours"]
         )
-    if options.false_accepts is not None and model.path.is_dir():
-        from speechrnn.calibrate import store_grammar_margin
-
-        store_grammar_margin(model.path, result["grammar"]["margin"], options.false_accepts)
     if options.json:
         write_json(options.json, result)
+    if options.false_accepts is not None:
+        _keep_margin(model.path, result["grammar"], options)
     if options.report:
         from speechrnn.report_page import write_report
 
@@ -202,8 +205,24 @@ def _tell_threshold(model: Path, threshold: float | None, stored: bool, *, quiet
     (complain if quiet else print)(f"{model}: {line}")
 
 
+def _keep_margin(model: Path, found: dict, options: argparse.Namespace) -> None:
+    if not found["kept"]:
+        line = "keeps its grammar margin: none keeps to the budget"
+    elif not model.is_dir():
+        line = (
+            f"a .tflite is not changed; to store grammar margin {found['margin']:.4g}, give the "
+            "bundle that it was exported from, and export again"
+        )
+    else:
+        from speechrnn.calibrate import store_grammar_margin
+
+        store_grammar_margin(model, found["margin"], options.false_accepts)
+        line = f"grammar margin {found['margin']:.4g} stored; export again to have it in a .tflite"
+    (complain if options.json == "-" else print)(f"{model}: {line}")
+
+
 def _print_labels(labels: dict) -> None:
-    width = max(len(label) for label in labels)
+    width = max((len(label) for label in labels), default=0)
     print(f"  {'label':{width}}  precision  recall  count")
     for label, figures in labels.items():
         precision, recall = (

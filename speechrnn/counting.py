@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Iterable, Sequence
 
 from speechrnn.errors import MissingExtraError
 
@@ -13,18 +13,15 @@ Pair = tuple[str, str]
 NO_BREAK = "\u00a0"
 
 
-def word_pairs(
-    truths: Sequence[str], said: Sequence[str], units: Callable[[str], Sequence[str]]
-) -> list[list[Pair]]:
+def word_pairs(truths: Sequence[Sequence[str]], said: Sequence[Sequence[str]]) -> list[list[Pair]]:
     """The words of each utterance with those heard for them, by the fewest differences.
 
     Args:
-        truths: What was said.
-        said: What was heard.
-        units: A text -> the words of it that count as one.
+        truths: The words that were said, a command of several words as one.
+        said: The words that were heard.
     """
     jiwer = _jiwer()
-    split = [[list(units(text)) for text in texts] for texts in (truths, said)]
+    split = [[list(words) for words in utterances] for utterances in (truths, said)]
     joined = [
         [" ".join(word.replace(" ", NO_BREAK) for word in words) for words in texts]
         for texts in split

@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 import argparse
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from speechrnn.commands import OK, SOME_FAILED, check_json, complain, write_json
 from speechrnn.errors import ConfigError
+
+if TYPE_CHECKING:
+    from speechrnn.datasets.manifest import Utterance
 
 
 def synth(options: argparse.Namespace) -> int:
@@ -47,10 +50,7 @@ def sequences(options: argparse.Namespace) -> int:
     from speechrnn.datasets.manifest import read_data
     from speechrnn.datasets.reading import load_waveforms
     from speechrnn.datasets.sequences import SequenceConfig, clips_by_speaker, write_sequences
-    from speechrnn.labels import normalise_text
-    from speechrnn.language_model import read_sentences
     from speechrnn.progress import bar
-    from speechrnn.spelling import Spelling
 
     config = SequenceConfig(num_words=tuple(options.num_words), gap_s=tuple(options.gap))
     if options.seed < 0:
@@ -61,15 +61,11 @@ def sequences(options: argparse.Namespace) -> int:
             "utterance, and 4000 to 192000 Hz"
         )
     rows = read_data(options.data, options.split)
+    phrases = _phrases(options.phrases, rows) if options.phrases else []
     loaded, errors = load_waveforms(
         rows, options.sample_rate, 1, skip_broken=options.skip_broken, purpose="reading"
     )
     speakers = clips_by_speaker(loaded, options.sample_rate)
-    phrases = []
-    if options.phrases:
-        spelling = Spelling.from_texts((row.text for row in rows), "words", commands=True)
-        lines = filter(None, map(normalise_text, read_sentences(options.phrases)))
-        phrases = [[word for word, _ in spelling.units(line)] for line in lines]
     with bar("putting together", unit="utterance") as show:
         manifest = write_sequences(
             speakers,
@@ -85,6 +81,17 @@ def sequences(options: argparse.Namespace) -> int:
     for error in errors:
         complain(f"left out: {error}")
     return SOME_FAILED if errors else OK
+
+
+def _phrases(file: str, rows: Sequence[Utterance]) -> list[list[str]]:
+    """The lines of a text as words that the recordings say."""
+    from speechrnn.labels import normalise_text
+    from speechrnn.language_model import read_sentences
+    from speechrnn.spelling import Spelling
+
+    spelling = Spelling.from_texts((row.text for row in rows), "words", commands=True)
+    lines = filter(None, map(normalise_text, read_sentences(file)))
+    return [[word for word, _ in spelling.units(line)] for line in lines]
 
 
 def check(options: argparse.Namespace) -> int:

@@ -99,7 +99,8 @@ def evaluate_model(
     grammar = None
     if model.decoder.has_grammar or false_accepts is not None:
         grammar = measure_grammar(model, [row.text for row, _ in loaded], waveforms, false_accepts)
-        model.decoder = model.decoder.with_grammar_margin(grammar["margin"])
+        if false_accepts is not None:
+            model.decoder = model.decoder.with_grammar_margin(grammar["margin"])
     detection = None
     if background:
         clips = list(zip(truths, waveforms, strict=True))
@@ -110,7 +111,11 @@ def evaluate_model(
     said = _accepted(best, model.threshold)
     audio_s = sum(transcript.duration for transcript in best)
     correct = sum(truth == text for truth, text in zip(truths, said, strict=True))
-    by_utterance = word_pairs(truths, said, model.decoder.units)
+    heard = [
+        [word.text for word in transcript.words] if text else []
+        for transcript, text in zip(best, said, strict=True)
+    ]
+    by_utterance = word_pairs([model.decoder.units(truth) for truth in truths], heard)
     pairs = [pair for found in by_utterance for pair in found]
     return {
         "model": str(model.path),
@@ -232,9 +237,14 @@ def _per_speaker(
 
 
 def _calibration(model: Model, truths: Sequence[str], best: Sequence[Transcript]) -> dict[str, Any]:
-    """Of the best label of every recording, rejected ones too; rounded to what is no noise."""
-    confidence = np.array([found.confidence for found in best])
-    correct = np.array([truth == b.text for truth, b in zip(truths, best, strict=True)])
+    """Of every answer, whatever the threshold; rounded to what is no noise.
+
+    What a grammar rejects is no answer: its confidence is that of a phrase that was not said.
+    """
+    rejects = model.decoder.has_grammar
+    answers = [(t, b) for t, b in zip(truths, best, strict=True) if b.text or not rejects]
+    confidence = np.array([found.confidence for _, found in answers])
+    correct = np.array([truth == found.text for truth, found in answers], bool)
     return {
         "temperature": model.temperature,
         "ece": round(expected_calibration_error(confidence, correct, CALIBRATION_BINS), 4),

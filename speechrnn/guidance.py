@@ -19,6 +19,15 @@ from speechrnn.errors import ConfigError, LabelError
 from speechrnn.recognize import Model
 from speechrnn.spelling import Spelling
 
+# Settings, and what they are of.
+DEPENDENT = {
+    "grammar_margin": "grammar",
+    "lm_weight": "lm",
+    "word_bonus": "lm",
+    "rescore_weight": "rescore",
+    "boost": "hot_words",
+}
+
 
 @dataclass(frozen=True)
 class Guidance:
@@ -60,9 +69,20 @@ class Guidance:
         ):
             value = getattr(self, name)
             if not (math.isfinite(value) and value >= low):
-                raise ConfigError(f"--{name.replace('_', '-')} {value}: expected {_range(low)}")
+                raise ConfigError(f"--{_option(name)} {value}: expected {_range(low)}")
         if self.grammar_margin is not None and not self.grammar_margin >= 0:
             raise ConfigError(f"--grammar-margin {self.grammar_margin}: expected 0 or more")
+        for setting, needed in DEPENDENT.items():
+            given = getattr(self, setting) != type(self).__dataclass_fields__[setting].default
+            if given and not getattr(self, needed):
+                raise ConfigError(
+                    f"--{_option(setting)} {getattr(self, setting)}: changes nothing without "
+                    f"--{_option(needed)}"
+                )
+
+
+def _option(name: str) -> str:
+    return name.replace("_", "-")
 
 
 def _range(low: float) -> str:
@@ -75,10 +95,10 @@ def guide(model: Model, guidance: Guidance) -> None:
     Raises:
         ConfigError: The model answers with one label, or a file or setting is of no use to it.
     """
-    if guidance == Guidance():
-        return
     decoder = model.decoder
     if not isinstance(decoder, SequenceDecoder):
+        if guidance == Guidance():
+            return
         raise ConfigError(
             f"{model.path}: answers with one label, so no beam, grammar, language model or hot "
             "words can guide it; expected a model with a CTC head"
@@ -88,7 +108,7 @@ def guide(model: Model, guidance: Guidance) -> None:
     if margin is None:
         margin = math.inf if model.grammar_margin is None else model.grammar_margin
     search = Search(
-        width=guidance.beam or 1,
+        width=guidance.beam,
         scorers=tuple(_scorers(guidance, spelling)),
         grammar=read_grammar(guidance.grammar, spelling) if guidance.grammar else None,
         grammar_margin=margin,

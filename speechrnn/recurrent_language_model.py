@@ -23,7 +23,7 @@ from speechrnn.errors import ConfigError
 from speechrnn.labels import normalise_text
 from speechrnn.progress import progress
 
-# So many words in a thousand are shown as unknown, so that the unknown word is one.
+# So many words of the text are unknown ones, others in each epoch: then the unknown word is one.
 UNKNOWN_SHARE = 0.01
 VALIDATION_SHARE = 0.1
 
@@ -38,7 +38,7 @@ class RecurrentConfig:
         batch_size: Rows that the text is cut into; fewer for a short one.
         words_back: Words that a gradient goes back.
         learning_rate: Of Adam.
-        seed: Decides the first weights and which words are shown as unknown.
+        seed: Decides the first weights, the order of sentences and which words are hidden.
     """
 
     units: int = 128
@@ -52,6 +52,8 @@ class RecurrentConfig:
         for name in ("units", "epochs", "batch_size", "words_back"):
             if getattr(self, name) < 1:
                 raise ConfigError(f"--{name} {getattr(self, name)}: expected at least 1")
+        if self.seed < 0:
+            raise ConfigError(f"--seed {self.seed}: expected 0 or more")
         if self.learning_rate <= 0:
             raise ConfigError(f"--learning-rate {self.learning_rate}: expected more than 0")
 
@@ -74,7 +76,7 @@ def train_recurrent(
     step = round(1 / VALIDATION_SHARE)
     held_out = split[:: min(step, len(split))]
     learnt = [said for n, said in enumerate(split) if n % min(step, len(split))]
-    words = (END, UNKNOWN, *sorted({word for said in split for word in said} - {END, UNKNOWN}))
+    words = (END, UNKNOWN, *sorted({word for said in learnt for word in said} - {END, UNKNOWN}))
     index = {word: place for place, word in enumerate(words)}
     ids = [np.array([index[word] for word in (*said, END)], np.int32) for said in learnt]
     model = _train(ids, len(words), config)
@@ -99,12 +101,13 @@ def _train(sentences: Sequence[np.ndarray], num_words: int, config: RecurrentCon
         model.get_layer("gru").reset_states()
         shuffled = [sentences[i] for i in rng.permutation(len(sentences))]
         stream = np.concatenate([[0], *shuffled])  # a sentence begins behind the end of another
+        hidden = (rng.random(len(stream)) < UNKNOWN_SHARE) & (stream != 0)
+        stream = np.where(hidden, unknown, stream)
         given = stream[: rows * length].reshape(rows, length)
         wanted = stream[1 : rows * length + 1].reshape(rows, length)
-        shown = np.where(rng.random(given.shape) < UNKNOWN_SHARE, unknown, given)
         for start in starts:
             part = slice(start, start + back)
-            loss = model.train_on_batch(shown[:, part], wanted[:, part])
+            loss = model.train_on_batch(given[:, part], wanted[:, part])
             if not math.isfinite(float(loss)):
                 raise ConfigError("the loss became infinite; lower --learning-rate")
     return model

@@ -35,7 +35,8 @@ class Spelling:
             commands: Whether each text is one command: a symbol of its own, spaces and all.
 
         Raises:
-            LabelError: ``|`` stands in a text that is to be spelled in characters.
+            LabelError: ``|`` stands in a text that is to be spelled in characters, or a command is
+            made up of others.
         """
         found = {normalise_text(text) for text in texts}
         if symbols == "characters":
@@ -43,7 +44,11 @@ class Spelling:
             return cls(Labels((BOUNDARY, *sorted({*"".join(found)} - {" "}))), symbols)
         if not commands:
             found = {word for text in found for word in text.split()}
-        return cls(Labels(tuple(sorted(found - {""}))), symbols)
+        spelling = cls(Labels(tuple(sorted(found - {""}))), symbols)
+        for text in sorted(found):
+            if len(text.split()) > 1:
+                spelling._refuse_two_readings(text)
+        return spelling
 
     @property
     def boundary(self) -> int | None:
@@ -57,6 +62,19 @@ class Spelling:
     @cached_property
     def _most_words(self) -> int:
         return max(len(symbol.split()) for symbol in self.labels.symbols)
+
+    def _refuse_two_readings(self, command: str) -> None:
+        """A command that others make up together cannot be told from them in a text."""
+        others = tuple(symbol for symbol in self.labels.symbols if symbol != command)
+        try:
+            parts = Spelling(Labels(others), self.symbols).units(command) if others else []
+        except LabelError:
+            return
+        if parts:
+            raise LabelError(
+                f"label {command!r}: is also {' and '.join(repr(part) for part, _ in parts)} in a "
+                "row; join its words, or leave one of them out"
+            )
 
     def ids(self, text: str) -> list[int]:
         """The symbols that spell a text; of several readings the one with the longest first words.
@@ -93,8 +111,8 @@ class Spelling:
         for end in range(len(ids) + 1):
             if end == len(ids) or ids[end] == self.boundary:
                 if end > start:
-                    text = "".join(self.labels.text_of(i) for i in ids[start:end])
-                    found.append((text, start, end))
+                    letters = "".join(self.labels.text_of(i) for i in ids[start:end])
+                    found.append((normalise_text(letters), start, end))
                 start = end + 1
         return found
 
@@ -106,6 +124,12 @@ class Spelling:
         """
         ids = self.ids(text)
         return [(word, ids[first:behind]) for word, first, behind in self.words(ids)]
+
+    def can_say(self, word: str) -> bool:
+        """Whether a word is a symbol or part of one, or can be spelled."""
+        if self.symbols == "words":
+            return word in {part for symbol in self.labels.symbols for part in symbol.split()}
+        return set(normalise_text(word)) <= set(self.labels.symbols) - {BOUNDARY}
 
     def text(self, ids: Sequence[int]) -> str:
         """What the symbols spell."""

@@ -45,10 +45,17 @@ IRRELEVANT = ("checkpoint_s", "memory_mb")
 
 @dataclass(frozen=True)
 class TrainResult:
-    """What a training left behind; ``left_out`` are the recordings that could not be read."""
+    """What a training left behind.
+
+    ``learnt_from`` recordings were single commands, ``composed`` to utterances, or whole; those
+    in ``left_out`` could not be read.
+    """
 
     bundle: Path
     val_accuracy: float
+    val_utterances: int
+    learnt_from: int
+    composed: bool
     best_epoch: int
     epochs_done: int
     seconds: float
@@ -183,6 +190,9 @@ class _Session:
         return TrainResult(
             bundle=self.out,
             val_accuracy=self.best["metrics"]["accuracy"],
+            val_utterances=len(self.data.val),
+            learnt_from=len(self.data.train),
+            composed=self.data.compose is not None,
             best_epoch=self.best["epoch"],
             epochs_done=len(self.log),
             seconds=time.perf_counter() - started,
@@ -334,7 +344,8 @@ class _Session:
         self.average.weights = [found.arrays[f"average/{i}"] for i in range(weights)]
         self.average.updates = found.progress["average_updates"]
         self.epoch, self.step = found.progress["epoch"], found.progress["step"]
-        self.sums, self.log = found.progress["sums"], found.progress["log"]
+        self.sums = {**_no_sums(), **found.progress["sums"]}
+        self.log = found.progress["log"]
         self.best = found.progress["best"]
         if self.best:
             self.best_weights = [found.arrays[f"best/{i}"] for i in range(weights)]

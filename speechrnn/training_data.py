@@ -12,9 +12,10 @@ import numpy as np
 from speechrnn.datasets.composing import Composer, are_commands
 from speechrnn.datasets.examples import Example, HeldExample, load_examples, row_targets
 from speechrnn.datasets.manifest import Utterance, check_disjoint, is_word
-from speechrnn.datasets.sequences import SequenceConfig, trimmed
+from speechrnn.datasets.sequences import SequenceConfig, check_speaker, trimmed
 from speechrnn.decoding.align import least_steps
-from speechrnn.errors import AudioError, ConfigError, DataError
+from speechrnn.errors import AudioError, ConfigError, DataError, LabelError
+from speechrnn.heads import Head
 from speechrnn.labels import SILENCE, Labels
 from speechrnn.recipe import Recipe
 
@@ -88,6 +89,9 @@ def read_training_data(
     for part in parts:
         for row in part.rows:  # before minutes of reading
             row_targets(row, labels, head)
+            if part.compose:
+                check_speaker(row)
+                _check_command(row, labels, recipe.model.head)
     found, left_out = _read(recipe, labels, parts, skip_broken)
     train, val, also = found
     if compose_val:
@@ -115,8 +119,7 @@ def _read(
     rate_hz = model.features.sample_rate_hz
 
     def cut(waveform: np.ndarray) -> np.ndarray:
-        word = trimmed(waveform, rate_hz)
-        return word if len(word) else waveform
+        return trimmed(waveform, rate_hz)
 
     found: list[list[Example]] = []
     left_out: list[AudioError] = []
@@ -132,13 +135,36 @@ def _read(
             skip_broken=skip_broken,
             purpose=f"reading {part.name}",
         )
-        if not part.compose:  # an utterance that is made has room around its words
+        if part.compose:
+            silent = [example for example in examples if not example.num_samples]
+            left_out += [
+                AudioError(example.row.path, "holds nothing but zeros, expected a command")
+                for example in silent
+            ]
+            if silent and not skip_broken:
+                raise DataError(
+                    f"{left_out[-1]}; {len(silent)} such recordings; remove them, or pass "
+                    "--skip-broken"
+                )
+            examples = [example for example in examples if example.num_samples]
+        else:  # an utterance that is made has room around its words
             _check_steps(recipe, examples)
         found.append(examples)
         left_out += errors
         held = (e.waveform.nbytes for e in examples if isinstance(e, HeldExample))
         memory_mb = max(0.0, memory_mb - sum(held) / 1e6)
     return found, left_out
+
+
+def _check_command(row: Utterance, labels: Labels, head: Head) -> None:
+    """Refuse a whole utterance among the commands that utterances are made of."""
+    try:
+        head.placed(row.text, labels)
+    except LabelError as error:
+        raise DataError(
+            f"{row.path}: says {row.text!r}, which is no single command, but utterances are made "
+            "of single ones; give whole utterances alone, or leave them out"
+        ) from error
 
 
 def _check_steps(recipe: Recipe, examples: Sequence[Example]) -> None:

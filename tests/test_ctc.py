@@ -244,6 +244,12 @@ def test_hot_words_that_are_spelled_count_as_whole_words_only(words: list, phras
     assert total(scorer, spelled_out(words)) == pytest.approx(expected)
 
 
+def test_a_hot_word_is_paid_once_and_at_once():
+    scorer = HotWords([[1]], 3, 2.0)
+    assert scorer.scores(scorer.start()).tolist() == [0, 2, 0]
+    assert scorer.scores(scorer.advance(scorer.start(), 1)).tolist() == [0, 2, 0]
+
+
 def test_a_hot_word_turns_what_is_nearly_heard():
     log_probs = np.log([[0.1, 0.5, 0.4], [0.98, 0.01, 0.01]])
     assert beam_search(log_probs)[0].ids == (1,)

@@ -17,7 +17,7 @@ from conftest import TINY_LABELS, TINY_RATE_HZ, Run, Write, tone
 from speechrnn.bundle import read_bundle
 from speechrnn.counting import per_label
 from speechrnn.datasets.manifest import Utterance
-from speechrnn.decoding import Transcript
+from speechrnn.decoding import Transcript, Word
 from speechrnn.decoding.decoder import LabelDecoder
 from speechrnn.errors import DataError, LabelError
 from speechrnn.evaluate import describe_tests, evaluate_model, wilson_interval
@@ -63,7 +63,8 @@ class Parrot:
         confidence = self._confidence
         if confidence < self.threshold:
             return [Transcript("", confidence, s, ()) for s in lengths_s]
-        return [Transcript(self._said[round(100 * s)], confidence, s, ()) for s in lengths_s]
+        said = [(self._said[round(100 * s)], s) for s in lengths_s]
+        return [Transcript(text, confidence, s, (Word(text, 0, s, 1),)) for text, s in said]
 
 
 def pairs_to_model(

@@ -251,3 +251,25 @@ def test_a_command_of_several_words_may_be_one_symbol():
         assert grammar.match(spelling.ids("zoom out now")) == Phrase("zoom out now", ())
         assert accepts(grammar, [3, 5])
         assert not accepts(grammar, [1, 5])
+
+
+@pytest.mark.parametrize(
+    "text", ["<room> light\n<room> = kitchen {K} | hall", "[on] <room>\n<room> = hall"]
+)
+def test_a_spelled_phrase_may_begin_with_a_slot(text: str):
+    spelling = Spelling.from_texts(["kitchen hall light on"], "characters", commands=False)
+    grammar = Grammar(parse_grammar(text), 20, spelling.units, boundary=spelling.boundary)
+    said = "kitchen light" if "light" in text else "hall"
+    found = grammar.match(spelling.ids(said))
+    assert found == Phrase(said, (("room", "K" if "light" in text else "hall"),))
+    assert accepts(grammar, spelling.ids(said))
+
+
+@pytest.mark.parametrize("symbols", ["words", "characters"])
+def test_a_phrase_may_say_nothing_whatever_the_symbols(symbols: str):
+    spelling = Spelling.from_texts(["on"], symbols, commands=False)
+    rules = parse_grammar("on | <NULL>")
+    grammar = Grammar(rules, 5, spelling.units, boundary=spelling.boundary)
+    assert grammar.match([]) == Phrase("", ())
+    assert grammar.final(grammar.start()) == 0
+    assert accepts(grammar, spelling.ids("on"))

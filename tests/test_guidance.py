@@ -3,20 +3,23 @@
 from __future__ import annotations
 
 import json
+import shutil
 from pathlib import Path
 
 import numpy as np
 import pytest
+import soundfile
 from conftest import Run, call
-from model_fixtures import LABELS, shared_bundle, shared_tflite
+from model_fixtures import LABELS, shared_bundle, shared_tflite, sweep
 
-from speechrnn.bundle import read_bundle, replace_decision
+from speechrnn.bundle import read_bundle
 from speechrnn.clock import StepClock
 from speechrnn.command_grammar import describe_grammar, measure_grammar
 from speechrnn.datasets.manifest import Utterance
 from speechrnn.decoding import Decision, Transcript, make_decoder
 from speechrnn.errors import ConfigError, DataError, ModelError
 from speechrnn.evaluate import evaluate_model
+from speechrnn.export import export_bundle
 from speechrnn.guidance import Guidance, guide
 from speechrnn.recognize import load_model
 
@@ -82,6 +85,29 @@ def test_a_grammar_takes_the_nearest_phrase_and_fills_its_slots(tmp_path: Path):
     assert first.confidence < second.confidence
 
 
+def test_what_a_grammar_does_not_allow_is_expected_to_be_nothing(tmp_path: Path):
+    decoder = guided(Heard([]), tmp_path, "yes go").decoder
+    assert decoder.expected("yes go") == "yes go"
+    for other in ("no", "_silence_", "banana split", ""):
+        assert decoder.expected(other) == ""
+
+
+def test_rescoring_picks_among_what_the_beam_found(tmp_path: Path):
+    (tmp_path / "text").write_text("yes go\n" * 40 + "no\n" * 4, encoding="utf-8")
+    result = call(
+        "lm", tmp_path / "text", "--to", tmp_path / "lm.npz", "--kind", "gru", "--units", 8
+    )
+    assert result.status == 0, result.err
+    heard = Heard([said(YES, NO, second={1: GO}, sure=0.55)])
+    guided(heard, tmp_path, rescore=tmp_path / "lm.npz", rescore_weight=1.0)
+    assert heard.transcribe_many(waveforms(1))[0].text == "yes go"
+
+
+def test_a_guide_replaces_the_one_before(tmp_path: Path):
+    heard = guided(Heard([said(NO)]), tmp_path, "yes go")
+    assert guided(heard, tmp_path).transcribe_many(waveforms(1))[0].text == "no"
+
+
 def test_with_a_margin_what_is_no_phrase_is_rejected(tmp_path: Path):
     heard = Heard([said(YES, NO, second={1: GO}, sure=0.6), said(NO, NO)])
     guided(heard, tmp_path, "yes go", grammar_margin=3.0)
@@ -121,15 +147,17 @@ def test_the_margin_for_a_share_of_false_accepts_is_picked(tmp_path: Path):
     assert loose["false_accepts"] == pytest.approx(0.1)
     assert loose["margin"] > found["margin"] > 0
     every = measure_grammar(heard, texts, waveforms(12), None)
-    assert every["false_accepts"] == 1.0
+    assert (every["false_accepts"], every["margin"], every["kept"]) == (1.0, None, None)
+    assert found["kept"]
+    strict = measure_grammar(guided(Heard([said(YES)]), tmp_path, "yes"), ["no"], waveforms(1), 0)
+    assert (strict["kept"], strict["margin"]) == (False, 0)
+    assert "no margin keeps to the budget" in describe_grammar(strict)
     accepts = [point["false_accepts"] for point in found["curve"]]
     assert accepts == sorted(accepts)
     assert "100.00 % of 2 phrases understood" in describe_grammar(found)
 
 
 def test_with_a_grammar_other_speech_is_right_where_it_is_rejected(tmp_path: Path):
-    import soundfile
-
     rows = []
     for n, text in enumerate(["yes go", "no no"]):
         soundfile.write(tmp_path / f"{n}.wav", np.full(100, float(n)), 8000, subtype="FLOAT")
@@ -142,13 +170,32 @@ def test_with_a_grammar_other_speech_is_right_where_it_is_rejected(tmp_path: Pat
 
 
 def test_a_margin_is_stored_in_the_bundle_and_goes_into_the_file(tmp_path: Path):
-    import shutil
-
     bundle = Path(shutil.copytree(shared_bundle("sequences"), tmp_path / "bundle"))
-    replace_decision(bundle, Decision(grammar_margin=1.5, grammar_false_accepts=0.02))
-    assert load_model(bundle).grammar_margin == 1.5
-    assert read_bundle(bundle).decision.grammar_false_accepts == 0.02
-    assert load_model(shared_tflite("sequences")).grammar_margin is None
+    for n in range(6):
+        clip = sweep(8000 + 4000 * n, seed=n)
+        soundfile.write(tmp_path / f"{n}.wav", clip, 16000, subtype="FLOAT")
+    texts = ["yes", "_silence_", "no no", "go no", "no no yes", "go go"]
+    rows = [
+        json.dumps({"audio_filepath": f"{n}.wav", "text": text}) + "\n"
+        for n, text in enumerate(texts)
+    ]
+    (tmp_path / "d.jsonl").write_text("".join(rows), encoding="utf-8")
+    (tmp_path / "g.txt").write_text("yes", encoding="utf-8")
+    data = ("--data", tmp_path / "d.jsonl", "--grammar", tmp_path / "g.txt")
+    figures = ("--json", tmp_path / "f.json")
+    result = call("evaluate", bundle, *data, *figures, "--false-accepts", 0.5)
+    assert result.status == 0, result.err
+    found = json.loads((tmp_path / "f.json").read_text())["grammar"]
+    assert (found["inside"], found["outside"]) == (1, 5)
+    assert found["kept"]
+    assert f"grammar margin {found['margin']:.4g} stored" in result.out
+    decision = read_bundle(bundle).decision
+    assert (decision.grammar_margin, decision.grammar_false_accepts) == (found["margin"], 0.5)
+    assert load_model(bundle).grammar_margin == found["margin"]
+    file = export_bundle(bundle, tmp_path / "m.tflite").path
+    assert load_model(file).grammar_margin == found["margin"]
+    again = call("evaluate", file, *data, "--false-accepts", 0.5)
+    assert "a .tflite is not changed" in again.out
 
 
 @pytest.mark.parametrize(
@@ -156,8 +203,12 @@ def test_a_margin_is_stored_in_the_bundle_and_goes_into_the_file(tmp_path: Path)
     [
         ({"beam": -1}, "--beam -1"),
         ({"lm_weight": float("nan")}, "--lm-weight nan"),
-        ({"boost": float("inf")}, "--boost inf"),
+        ({"boost": float("inf"), "hot_words": ["yes"]}, "--boost inf"),
         ({"grammar_margin": -1.0}, "--grammar-margin -1.0"),
+        ({"grammar_margin": 1.0}, "without --grammar"),
+        ({"lm_weight": 0.3}, "without --lm"),
+        ({"rescore_weight": 0.3}, "without --rescore"),
+        ({"boost": 1.0}, "without --hot-words"),
         ({"hot_words": ["yes maybe"]}, "'maybe'"),
         ({"hot_words": [" "]}, "says nothing"),
         ({"grammar": "none.txt"}, "none.txt: cannot be read"),

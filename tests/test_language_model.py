@@ -120,8 +120,10 @@ def test_a_file_of_another_program_is_read(tmp_path: Path):
         (lambda text: text[: text.index("\\end")], "lacks \\end\\"),
         (lambda text: text.replace("ngram 1=4", "ngram 3=4"), "counts n-grams of [3, 2]"),
         (lambda text: text.replace("ngram 1=4", "ngram one"), "expected ngram ORDER=COUNT"),
-        (lambda text: text.replace("-0.2\ton </s>", "-0.2\ton"), "expected log10, 2 words"),
-        (lambda text: text.replace("-0.2\t", "often\t"), "expected log10, 2 words"),
+        (lambda text: text.replace("-0.2\ton </s>", "-0.2\ton"), "2 words"),
+        (lambda text: text.replace("-0.2\t", "often\t"), "expected log10 of a probability"),
+        (lambda text: text.replace("-0.2\t", "nan\t"), "expected log10 of a probability"),
+        (lambda text: text.replace("-0.2\t", "0.2\t"), "expected log10 of a probability"),
     ],
 )
 def test_a_damaged_file_is_named(cut, named: str, tmp_path: Path):

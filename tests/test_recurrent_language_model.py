@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import math
 from pathlib import Path
 
@@ -87,12 +88,19 @@ def test_a_model_comes_back_from_its_file(tmp_path: Path):
     assert found.sentence_log_probability(["yes"]) == model.sentence_log_probability(["yes"])
 
 
+def as_npy() -> bytes:
+    stream = io.BytesIO()
+    np.save(stream, np.zeros(3))
+    return stream.getvalue()
+
+
 @pytest.mark.parametrize(
     ("change", "named"),
     [
         (lambda content: content[:-200], "damaged"),
         (lambda content: b"text", "damaged"),
         (lambda content: b"", "damaged"),
+        (lambda content: as_npy(), "damaged"),
     ],
 )
 def test_a_damaged_file_is_named(change, named: str, tmp_path: Path):
@@ -121,8 +129,19 @@ def test_rescoring_weighs_whole_sentences():
     rescore = Rescorer(model, spelling, weight=0.3)
     expected = 0.3 * model.sentence_log_probability(["go", "yes"])
     assert rescore(spelling.ids("go yes")) == pytest.approx(expected)
-    with pytest.raises(ConfigError, match="another vocabulary"):
-        Rescorer(model, Spelling(Labels(("links",)), "words"))
+    for other in (
+        Spelling(Labels(("links",)), "words"),
+        Spelling(Labels(("|", "ع")), "characters"),
+    ):
+        with pytest.raises(ConfigError, match="another alphabet or vocabulary"):
+            Rescorer(model, other)
+
+
+def test_words_that_were_never_seen_are_not_forbidden():
+    settings = RecurrentConfig(units=8, epochs=10)
+    model, _ = train_recurrent([f"go {'ab'[n % 2]}" for n in range(400)], settings)
+    state = model.step(model.ids(["go"])[0], model.step(0, np.zeros(8, np.float32)))
+    assert model.log_probabilities(state)[model.ids(["lamp"])[0]] > math.log(0.001)
 
 
 @pytest.mark.parametrize(

@@ -15,7 +15,7 @@ from speechrnn.recognize import Model, load_model
 
 HEAD = """[head]
 type = "ctc"
-placement = 0.1
+placement = 0.5
 [sequences]
 num_words = [1, 4]
 snr_db = [30.0, 50.0]
@@ -196,3 +196,47 @@ def test_sequences_need_a_head_that_answers_with_several(
 def test_the_log_says_how_much_of_a_batch_is_padding(bundle: Path):
     shares = [entry["padding"] for entry in read_log(bundle)]
     assert all(0 < share < 0.4 for share in shares)
+
+
+def train_on(manifest: Path, recipe: Path, out: Path, *options: object):
+    return call("train", "--data", manifest, "--config", recipe, "--out", out, *options)
+
+
+def tones(folder: Path, rows: list[tuple[str, str, float]]) -> Path:
+    lines = []
+    for n, (text, speaker, level) in enumerate(rows):
+        soundfile.write(folder / f"{n}.wav", tone(400, 0.3, 8000, level), 8000)
+        row = {"audio_filepath": f"{n}.wav", "text": text, "speaker": speaker}
+        lines.append(json.dumps(row) + "\n")
+    (folder / "d.jsonl").write_text("".join(lines), encoding="utf-8")
+    return folder / "d.jsonl"
+
+
+def test_a_silent_command_is_named_or_left_out(recipe: Path, tmp_path: Path):
+    rows = [(text, speaker, 0.3) for text in ("go", "no") for speaker in ("ann", "bob")] * 2
+    manifest = tones(tmp_path, [*rows, ("go", "ann", 0.0), ("go", "bob", 0.0)])
+    refused = train_on(manifest, recipe, tmp_path / "b")
+    assert (refused.status, refused.err.count("\n")) == (2, 1)
+    assert "nothing but zeros" in refused.err
+    options = ("--skip-broken", "--set", "train.epochs=1")
+    kept = train_on(manifest, recipe, tmp_path / "b", *options)
+    assert kept.status == 0, kept.err
+    assert "left out: " in kept.err
+
+
+def test_commands_without_a_speaker_are_refused_before_they_are_read(
+    recipe: Path, tmp_path: Path, tiny_data: Path
+):
+    manifest = tones(tmp_path, [("go", "", 0.3)] * 4)
+    result = train_on(manifest, recipe, tmp_path / "b", "--val", tiny_data)
+    assert result.status == 2
+    assert "nobody is named" in result.err
+
+
+def test_whole_utterances_are_not_mixed_into_commands(
+    tiny_data: Path, recipe: Path, tmp_path: Path
+):
+    other = tones(tmp_path, [("go turn on", "zoe", 0.3)])
+    result = train_on(tiny_data, recipe, tmp_path / "b", "--also", other)
+    assert (result.status, result.err.count("\n")) == (2, 1)
+    assert "no single command" in result.err

@@ -114,6 +114,14 @@ def test_weak_high_consonants_at_the_ends_are_the_word_too():
     assert len(word) <= len(cut) <= len(word) + 2 * 0.04 * RATE_HZ
 
 
+@pytest.mark.parametrize("offset", [0.001, -0.01])
+def test_an_offset_is_no_word(offset: float):
+    word = CLIPS[0][1]
+    silence = np.zeros(4000, np.float32)
+    recording = np.concatenate([silence, word, silence]) + np.float32(offset)
+    assert len(trimmed(recording, RATE_HZ)) <= len(word) + 2 * 0.04 * RATE_HZ
+
+
 def test_silence_is_no_word_and_every_speaker_is_named():
     word = CLIPS[0][1]
     rows = [

@@ -75,3 +75,15 @@ def test_known_words_that_make_no_command_are_refused():
     spelling = Spelling(Labels(("in", "zoom in now", "zoom out")), "words")
     with pytest.raises(LabelError, match="'zoom'"):
         spelling.ids("zoom in")
+
+
+@pytest.mark.parametrize("symbols", [("twenty", "five", "twenty five"), ("on", "turn", "turn on")])
+def test_a_command_that_others_make_up_together_is_refused(symbols: tuple[str, ...]):
+    with pytest.raises(LabelError, match="in a row"):
+        Spelling.from_texts(symbols, "words", commands=True)
+    assert len(Spelling.from_texts(symbols, "words", commands=False).labels) == 2
+
+
+def test_letters_that_combine_to_another_come_back_as_that():
+    spelling = Spelling(Labels(("|", "e", "\u0301")), "characters")
+    assert spelling.text([2, 3]) == "é"

@@ -110,12 +110,13 @@ class Composer:
         clips = self._speakers[speaker]
         lengths = [(clip.row.text, clip.num_samples) for clip in clips]
         plan = plan_sequence(lengths, self._rate_hz, self._config, rng)
-        placed = [self._head.placed(word.text, self._labels) for word in plan.words]
+        texts = [word.text for word in plan.words]
+        placed = [self._head.placed(text, self._labels) for text in texts]
         return SequenceExample(
             plan=plan,
             clips=tuple(clips[i] for i in plan.clips),
             row=Utterance(Path("made"), plan.text, speaker),
-            targets=self._head.targets(plan.text, self._labels),
+            targets=self._head.joined_targets(texts, self._labels),
             symbols=tuple(UNKNOWN_SYMBOL if symbol is None else symbol for symbol in placed),
             sample_rate_hz=self._rate_hz,
         )

@@ -96,13 +96,8 @@ def fit_log_odds(log_probabilities: np.ndarray, correct: np.ndarray) -> tuple[fl
         step = np.linalg.solve(curvature, gradient)
         found = found - step / max(1.0, np.abs(step).max())  # never far at once
     if found[0] < 0:  # the surest are the wrong ones: all that is left is how many are right
-        found = np.array([0.0, np.log(sure_share(num_right, len(right)))])
+        found = np.array([0.0, np.log((num_right + 1) / (len(right) - num_right + 1))])
     return float(found[0]), float(found[1])
-
-
-def sure_share(num_right: int, count: int) -> float:
-    """Odds of being right, of which neither is none."""
-    return (num_right + 1) / (count - num_right + 1)
 
 
 def log_odds(log_probabilities: np.ndarray) -> np.ndarray:

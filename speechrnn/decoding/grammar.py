@@ -84,16 +84,15 @@ class Grammar:
             self._add(rules.expansions[rule], begin, self._end)
         if self._unspelled:
             words = ", ".join(map(repr, list(self._unspelled)[:10]))
-            raise ConfigError(f"{name}: the model has no symbols for {words}")
-        self._first: tuple[int, ...] = (begin,)
-        if boundary is not None:  # every word brings one before it, and the first needs none
-            self._first = tuple(
-                target
-                for state in self._closure((begin,))
-                for symbol, target in self._arcs[state]
-                if symbol == boundary
+            raise ConfigError(
+                f"{name}: the model has no symbols for {words}; write a command of several words "
+                "in quotes"
             )
-        self._start = frozenset(self._closure(self._first))
+        self._begin, first = begin, self._closure((begin,))
+        if boundary is not None:  # every word brings one before it, and the first needs none
+            behind = [t for state in first for symbol, t in self._arcs[state] if symbol == boundary]
+            first = self._closure(behind) | ({self._end} & first)
+        self._start = frozenset(first)
         if not any(self._arcs[state] for state in self._start):
             raise ConfigError(f"{name}: allows no words at all, expected a phrase that can be said")
 
@@ -131,7 +130,8 @@ class Grammar:
 
     def match(self, ids: Sequence[int]) -> Phrase | None:
         """The phrase that the symbols spell, or None; of several readings the one written first."""
-        marks = self._reading(tuple(ids))
+        edge = () if self._boundary is None or not ids else (self._boundary,)
+        marks = self._reading((*edge, *ids))
         if marks is None:
             return None
         words: list[str] = []
@@ -154,7 +154,7 @@ class Grammar:
     def _reading(self, ids: tuple[int, ...]) -> list[tuple[str, str]] | None:
         """What the arcs of one path mark; depth first in the order of the rules, no place twice."""
         came_from: dict[Place, Step | None] = {}
-        stack: list[tuple[Place, Step | None]] = [((s, 0), None) for s in reversed(self._first)]
+        stack: list[tuple[Place, Step | None]] = [((self._begin, 0), None)]
         goal = (self._end, len(ids))
         while stack:
             place, origin = stack.pop()

@@ -14,7 +14,7 @@ from typing import Any
 
 import numpy as np
 
-from speechrnn.errors import ConfigError, LabelError
+from speechrnn.errors import ConfigError
 from speechrnn.labels import normalise_text
 from speechrnn.spelling import Spelling
 
@@ -132,13 +132,16 @@ def _read_section(
         try:
             if len(fields) not in (order + 1, order + 2):
                 raise ValueError
+            probability = float(fields[0])
             weight = float(fields[order + 1]) if len(fields) == order + 2 else None
+            if not probability <= 0 or not math.isfinite(probability + (weight or 0.0)):
+                raise ValueError
             gram = tuple(normalise_text(word) for word in fields[1 : order + 1])
-            rows.append((gram, float(fields[0]), weight))
+            rows.append((gram, probability, weight))
         except ValueError as error:
             raise ConfigError(
-                f"{path}:{number}: got {line.strip()[:40]!r}, expected log10, {order} words and, "
-                "perhaps, a back-off weight"
+                f"{path}:{number}: got {line.strip()[:40]!r}, expected log10 of a probability, "
+                f"{order} words and, perhaps, a back-off weight"
             ) from error
     return rows
 
@@ -187,11 +190,7 @@ class NgramScorer:
         self._model, self._spelling = model, spelling
         self._weight, self._bonus = weight * math.log(10), word_bonus
         self._columns = 1 + len(spelling.labels)
-        if spelling.symbols == "words":
-            said = {word for symbol in spelling.labels.symbols for word in symbol.split()}
-        else:
-            said = {word for word in model.words if _can_spell(spelling, word)}
-        if not said & model.words:
+        if not any(spelling.can_say(word) for word in model.words):
             raise ConfigError(
                 f"{name}: none of its {len(model.words)} words can be said with the model's "
                 f"symbols ({', '.join(spelling.labels.symbols[:10])} ...); it is of another "
@@ -241,11 +240,3 @@ class NgramScorer:
     def _behind(self, context: tuple[str, ...], words: Sequence[str]) -> tuple[str, ...]:
         said = (*context, *words)
         return said[max(0, len(said) - self._model.order + 1) :]
-
-
-def _can_spell(spelling: Spelling, word: str) -> bool:
-    try:
-        spelling.ids(word)
-    except LabelError:
-        return False
-    return True

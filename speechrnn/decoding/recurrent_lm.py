@@ -93,13 +93,12 @@ class Rescorer:
         self, model: RecurrentModel, spelling: Spelling, *, weight: float = 0.5, name: str = "lm"
     ) -> None:
         self._model, self._spelling, self._weight = model, spelling, weight
-        if spelling.symbols == "words":
-            said = {word for symbol in spelling.labels.symbols for word in symbol.split()}
-            if not said & set(model.words):
-                raise ConfigError(
-                    f"{name}: knows none of the model's words "
-                    f"({', '.join(spelling.labels.symbols[:10])} ...); it is of another vocabulary"
-                )
+        if not any(spelling.can_say(word) for word in set(model.words) - {END, UNKNOWN}):
+            raise ConfigError(
+                f"{name}: none of its words can be said with the model's symbols "
+                f"({', '.join(spelling.labels.symbols[:10])} ...); it is of another alphabet or "
+                "vocabulary"
+            )
 
     def __call__(self, ids: Sequence[int]) -> float:
         """The weighted natural logarithm."""
@@ -129,7 +128,7 @@ def read_recurrent(path: str | Path) -> RecurrentModel:
             model = RecurrentModel(words, **{name: found[name] for name in ARRAYS})
     except OSError as error:
         raise ConfigError(f"{path}: cannot be read ({error.strerror or error})") from error
-    except (ValueError, KeyError, EOFError, zipfile.BadZipFile) as error:
+    except (ValueError, KeyError, EOFError, TypeError, IndexError, zipfile.BadZipFile) as error:
         raise ConfigError(
             f"{path}: is no language model of speechrnn lm --kind gru, or is damaged"
         ) from error

@@ -74,7 +74,7 @@ class HotWords:
         self._columns, self._boost, self._boundary = columns, boost, boundary
         self._edge = () if boundary is None else (boundary,)
         self._whole = {(*self._edge, *phrase, *self._edge) for phrase in phrases}
-        self._begun = {phrase[:n] for phrase in self._whole for n in range(len(phrase) + 1)}
+        self._begun = {phrase[:n] for phrase in self._whole for n in range(len(phrase))}
         self._used = sorted({symbol for phrase in self._whole for symbol in phrase})
 
     def start(self) -> tuple[int, ...]:

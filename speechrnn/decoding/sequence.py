@@ -16,7 +16,7 @@ from speechrnn.decoding.grammar import Grammar
 from speechrnn.decoding.likelihood import log_likelihood
 from speechrnn.decoding.scorers import Together
 from speechrnn.decoding.transcript import Transcript, Word
-from speechrnn.errors import ModelError
+from speechrnn.errors import LabelError, ModelError
 from speechrnn.labels import SILENCE
 from speechrnn.spelling import Spelling
 
@@ -26,7 +26,8 @@ class Search:
     """How the words of an utterance are looked for.
 
     Attributes:
-        width: Prefixes that the beam follows; 1 without any of the others takes the best path.
+        width: Prefixes that the beam follows; 0: those that it needs where something guides it,
+            and the best path where nothing does.
         scorers: Language models and hot words, which guide the beam.
         grammar: Phrases to which it keeps.
         grammar_margin: How much less likely than what is heard without the grammar its phrase may
@@ -35,7 +36,7 @@ class Search:
         rescore: Adds to the score of each of the beam's hypotheses at the end: symbols -> score.
     """
 
-    width: int = 1
+    width: int = 0
     scorers: tuple[Scorer, ...] = ()
     grammar: Grammar | None = None
     grammar_margin: float = np.inf
@@ -44,9 +45,9 @@ class Search:
     def best(self, log_probs: np.ndarray) -> Hypothesis | None:
         """The best of what may be said; None where nothing may."""
         guides = (*self.scorers, *([self.grammar] if self.grammar else []))
-        if self.width == 1 and not guides and self.rescore is None:
+        if not self.width and not guides and self.rescore is None:
             return greedy(log_probs)
-        width = self.width if self.width > 1 else BEAM_WIDTH
+        width = self.width or BEAM_WIDTH
         found = beam_search(log_probs, width=width, scorer=Together(guides) if guides else None)
         if not found or self.rescore is None:
             return found[0] if found else None
@@ -86,7 +87,12 @@ class SequenceDecoder:
     def allows(self, text: str) -> bool:
         """Whether the text is a phrase of the grammar; without one every text is allowed."""
         grammar = self.search.grammar
-        return grammar is None or grammar.match(self.spelling.ids(text)) is not None
+        if grammar is None:
+            return True
+        try:
+            return text != SILENCE and grammar.match(self.spelling.ids(text)) is not None
+        except LabelError:  # other words than the model's
+            return False
 
     def units(self, text: str) -> list[str]:
         """The words, commands of several words as one."""

@@ -6,7 +6,7 @@ offers what :class:`Head` lists. CONTRIBUTING.md shows how to add one.
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from typing import Any, Protocol
 
 from speechrnn.config import Registry
@@ -26,6 +26,9 @@ class Head(Protocol):
 
     def targets(self, text: str, labels: Labels) -> list[int]:
         """The ids that a recording of this text is trained towards."""
+
+    def joined_targets(self, texts: Sequence[str], labels: Labels) -> list[int]:
+        """The ids that several commands in a row are trained towards."""
 
     def placed(self, text: str, labels: Labels) -> int | None:
         """The symbol that stands for all of a command; None where it is spelled with several."""

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -59,6 +59,10 @@ class Classification:
     def targets(self, text: str, labels: Labels) -> list[int]:
         """The one id of the label that ``text`` is."""
         return [labels.id_of(text)]
+
+    def joined_targets(self, texts: Sequence[str], labels: Labels) -> list[int]:
+        """None: a recipe that puts commands together is refused."""
+        raise ConfigError("head.type: classification answers with one label, expected ctc")
 
     def placed(self, text: str, labels: Labels) -> int | None:
         """The label."""

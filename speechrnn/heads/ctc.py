@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -57,6 +57,13 @@ class CTC:
         """The ids of the symbols that spell ``text``; none for silence."""
         return [] if text == SILENCE else Spelling(labels, self.symbols).ids(text)
 
+    def joined_targets(self, texts: Sequence[str], labels: Labels) -> list[int]:
+        """The symbols of each command, where words are spelled with the boundary between two."""
+        spelling = Spelling(labels, self.symbols)
+        if spelling.boundary is not None:
+            return spelling.ids(" ".join(texts))
+        return [labels.id_of(text) for text in texts]
+
     def placed(self, text: str, labels: Labels) -> int | None:
         """The symbol that stands for all of a command; None where it is spelled with several."""
         return labels.id_of(text) if self.symbols == "words" else None
@@ -74,8 +81,9 @@ class CTC:
     ) -> Any:
         """Negative log likelihood of the targets over all paths, float32 ``[batch]``.
 
-        A row whose steps cannot hold its targets, which training refuses to begin with but a
-        drawn speed may still make, counts nothing.
+        A row whose steps cannot hold its targets counts nothing: training refuses recordings that
+        are too short, but a drawn speed may shorten them, and utterances that are put together
+        from spelled words may hurry.
         """
         possible = num_encoded >= _least_steps(targets, num_targets)
         num_targets = ops.where(possible, num_targets, 0)
