@@ -52,7 +52,7 @@ class Task:
 TASKS = (
     Task("digit strings", DIGITS, "sequences", 7, voices=True),
     Task("command sequences", ARABIC, "sequences", 5, grammar=True),
-    Task("yesno", YESNO, "sequences", 8, ("train.steps=1000",)),
+    Task("yesno", YESNO, "sequences", 8, ("train.steps=600",)),
     Task("digit strings, spelled", DIGITS, "characters", 7, voices=True),
 )
 

@@ -327,7 +327,7 @@ def test_a_faulty_manifest_is_refused_by_every_command(
         (("--set", "augment.speeed.low=0.8"), "augment.type: got 'speeed', expected one of"),
         (("--set", "augment.gain=5"), "augment"),
         (("--set", "augment.new=5"), "augment"),
-        (("--preset", "none"), "--preset none: unknown preset, expected one of commands"),
+        (("--preset", "none"), "--preset none: unknown preset, expected one of characters"),
         (("--config", "none.toml"), "none.toml: cannot be read (No such file or directory)"),
     ],
 )
