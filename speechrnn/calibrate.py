@@ -17,6 +17,9 @@ from speechrnn.decoding.sequence import SequenceDecoder
 from speechrnn.progress import progress
 from speechrnn.recognize import Model, batches_by_length, load_model
 
+# Costs of a symbol that are tried; the least of those with the fewest errors is kept.
+SYMBOL_COSTS = (0.0, 1.0, 2.0, 3.0, 4.0, 6.0)
+
 if TYPE_CHECKING:
     from speechrnn.model import SpeechModel
 
@@ -116,19 +119,37 @@ def _fit(model: Model, waveforms: Sequence[np.ndarray], texts: Sequence[str]) ->
     return Decision(fit_temperature(logits, targets))
 
 
+def _word_errors(
+    decoder: SequenceDecoder,
+    answers: Sequence[np.ndarray],
+    true_words: Sequence[Sequence[str]],
+    cost: float,
+) -> int:
+    """Words that are wrong, missing or too many where each symbol costs so much."""
+    said = []
+    for answer in answers:
+        best = decoder.search.best(answer, cost)
+        said.append([word for word, _, _ in decoder.spelling.words(best.ids)] if best else [])
+    pairs = [pair for one in word_pairs(true_words, said) for pair in one]
+    return sum(truth != text for truth, text in pairs)
+
+
 def _sequence_decision(
     decoder: SequenceDecoder, answers: Sequence[np.ndarray], expected: Sequence[str]
 ) -> Decision:
-    """Lines that make the confidences of utterances and words honest, from plain ones."""
-    found = [decoder.decode(answer, np.inf) for answer in answers]
+    """What a symbol costs, and lines that make confidences of utterances and words honest."""
+    true_words = [decoder.units(text) for text in expected]
+    cost = min(SYMBOL_COSTS, key=lambda cost: _word_errors(decoder, answers, true_words, cost))
+    plain = dataclasses.replace(decoder, decision=Decision(symbol_cost=cost))
+    found = [plain.decode(answer, np.inf) for answer in answers]
     said = [transcript.text for transcript in found]
     right = [text == truth for text, truth in zip(said, expected, strict=True)]
     words_said = [[word.text for word in transcript.words] for transcript in found]
-    true_words = [decoder.units(text) for text in expected]
     pairs = [pair for one in word_pairs(true_words, words_said) for pair in one]
     words_right = [truth == text for truth, text in pairs if text]
     words = [word.confidence for transcript in found for word in transcript.words]
     return Decision(
+        symbol_cost=cost,
         utterance_confidence=fit_log_odds(
             log_probabilities(np.array([transcript.confidence for transcript in found])),
             np.array(right, bool),

@@ -59,7 +59,7 @@ def measure_grammar(
     for chosen in progress(batches_by_length(waveforms), "grammar", unit="batch"):
         answers = model.answer_many([waveforms[i] for i in chosen])
         for i, answer in zip(chosen, answers, strict=True):
-            best = free.search.best(answer)
+            best = free.search.best(answer, free.decision.symbol_cost)
             if best is not None:
                 deficit[i] = free.deficit(answer, best.ids)
                 right[i] = free.spelling.text(best.ids) == free.expected(texts[i])

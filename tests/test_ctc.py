@@ -74,6 +74,33 @@ def test_where_every_step_is_sure_greedy_and_any_beam_agree(seed: int, steps: in
     assert beam_search(log_probs, width=width)[0].ids == greedy(log_probs).ids
 
 
+@settings(max_examples=60, deadline=None)
+@given(cost=st.sampled_from([0.5, 2.0, 5.0]), **SMALL)
+def test_with_a_cost_greedy_is_the_best_of_all_paths_less_their_symbols(
+    cost: float, seed: int, steps: int, columns: int, sharpness: float
+):
+    log_probs = matrix(seed, steps, columns, sharpness)
+    paths = itertools.product(range(columns), repeat=steps)
+    best = max(
+        sum(log_probs[t, c] for t, c in enumerate(path)) - cost * len(spelled(path))
+        for path in paths
+    )
+    found = greedy(log_probs, cost)
+    assert found.log_score == pytest.approx(best, abs=1e-9)
+    assert greedy(log_probs, 0.0).ids == greedy(log_probs).ids
+
+
+def test_with_a_cost_a_doubt_is_one_word_and_not_three():
+    sure, less = math.log(0.55), math.log(0.44)
+    log_probs = np.full((4, 3), math.log(0.01))
+    for step, (first, second) in enumerate(
+        [(sure, less), (less, sure), (sure, less), (sure, less)]
+    ):
+        log_probs[step, 1:] = first, second
+    assert greedy(log_probs).ids == (1, 2, 1)
+    assert greedy(log_probs, 1.0).ids == (1,)
+
+
 def test_greedy_is_the_best_path():
     log_probs = matrix(3, 5, 3)
     found = greedy(log_probs)

@@ -67,19 +67,44 @@ def collapse(path: Iterable[int]) -> tuple[int, ...]:
     return tuple(symbols)
 
 
-def greedy(log_probs: np.ndarray) -> Hypothesis:
-    """What the most probable path spells.
+def greedy(log_probs: np.ndarray, cost: float = 0.0) -> Hypothesis:
+    """What the best path spells: the most probable one, less a cost for each symbol that begins.
 
     Args:
         log_probs: float ``[steps, columns]``.
+        cost: 0 or more, a natural logarithm. A model that is in doubt between two words for as long
+            as one lasts says now this and now that; with a cost the one that is likelier over all.
 
     Raises:
         ModelError: The shape is another, or a value is not a number.
     """
     _check(log_probs)
-    best = log_probs.argmax(axis=1)
-    score = float(log_probs[np.arange(len(best)), best].sum())
-    return Hypothesis(collapse(best.tolist()), score, score)
+    best = _costly_path(log_probs, cost) if cost else log_probs.argmax(axis=1)
+    ids = collapse(best.tolist())
+    probability = float(log_probs[np.arange(len(best)), best].sum())
+    return Hypothesis(ids, probability, probability - cost * len(ids))
+
+
+def _costly_path(log_probs: np.ndarray, cost: float) -> np.ndarray:
+    """The best path by the Viterbi algorithm, int ``[steps]``; a symbol costs where it begins."""
+    steps, columns = log_probs.shape
+    if not steps:
+        return np.zeros(0, int)
+    entry = np.full(columns, cost)
+    entry[BLANK_ID] = 0.0
+    itself = np.arange(columns)
+    came_from = np.zeros((steps, columns), int)
+    score = log_probs[0] - entry
+    for step in range(1, steps):
+        before = int(score.argmax())
+        changed = score[before] - entry
+        came_from[step] = np.where(score >= changed, itself, before)
+        score = np.maximum(score, changed) + log_probs[step]
+    path = np.zeros(steps, int)
+    path[-1] = score.argmax()
+    for step in range(steps - 1, 0, -1):
+        path[step - 1] = came_from[step, path[step]]
+    return path
 
 
 def beam_search(

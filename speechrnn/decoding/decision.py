@@ -27,6 +27,7 @@ class Decision:
         utterance_confidence: Slope and offset of the log-odds that an utterance of several words
             is right (Platt 1999), against what the model believes.
         word_confidence: The same for each of its words.
+        symbol_cost: What each symbol of a sequence costs, a natural logarithm (``ctc.greedy``).
     """
 
     temperature: float = 1.0
@@ -37,6 +38,7 @@ class Decision:
     grammar_false_accepts: float | None = None
     utterance_confidence: tuple[float, float] = (1.0, 0.0)
     word_confidence: tuple[float, float] = (1.0, 0.0)
+    symbol_cost: float = 0.0
 
     def __post_init__(self) -> None:
         for field in dataclasses.fields(self):

@@ -14,7 +14,7 @@ from speechrnn.decoding.ctc import BEAM_WIDTH, Hypothesis, Scorer, beam_search, 
 from speechrnn.decoding.decision import Decision
 from speechrnn.decoding.grammar import Grammar
 from speechrnn.decoding.likelihood import log_likelihood
-from speechrnn.decoding.scorers import Together
+from speechrnn.decoding.scorers import SymbolCost, Together
 from speechrnn.decoding.transcript import Transcript, Word
 from speechrnn.errors import LabelError, ModelError
 from speechrnn.labels import SILENCE
@@ -42,11 +42,13 @@ class Search:
     grammar_margin: float = np.inf
     rescore: Callable[[Sequence[int]], float] | None = None
 
-    def best(self, log_probs: np.ndarray) -> Hypothesis | None:
-        """The best of what may be said; None where nothing may."""
+    def best(self, log_probs: np.ndarray, cost: float = 0.0) -> Hypothesis | None:
+        """The best of what may be said, where each symbol costs so much; None where nothing may."""
         guides = (*self.scorers, *([self.grammar] if self.grammar else []))
         if not self.width and not guides and self.rescore is None:
-            return greedy(log_probs)
+            return greedy(log_probs, cost)
+        if cost:
+            guides = (*guides, SymbolCost(cost, log_probs.shape[1]))
         width = self.width or BEAM_WIDTH
         found = beam_search(log_probs, width=width, scorer=Together(guides) if guides else None)
         if not found or self.rescore is None:
@@ -123,7 +125,7 @@ class SequenceDecoder:
                 f"the model answered {list(answer.shape)} values, expected [steps, {columns}], the "
                 "blank and its symbols"
             )
-        best = self.search.best(answer)
+        best = self.search.best(answer, self.decision.symbol_cost)
         if best is None:
             return Transcript("", 0.0, duration_s, ())
         likelihood = log_likelihood(answer, best.ids)
@@ -141,7 +143,7 @@ class SequenceDecoder:
 
     def deficit(self, answer: np.ndarray, ids: Sequence[int]) -> float:
         """How much less likely symbols are than what is heard freely, 0 or more; a logarithm."""
-        free = greedy(answer).ids
+        free = greedy(answer, self.decision.symbol_cost).ids
         if free == tuple(ids):
             return 0.0
         return max(0.0, log_likelihood(answer, free) - log_likelihood(answer, ids))
