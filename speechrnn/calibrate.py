@@ -110,8 +110,7 @@ def _fit(model: Model, waveforms: Sequence[np.ndarray], texts: Sequence[str]) ->
             answers[i] = answer
     decoder = model.decoder
     if isinstance(decoder, SequenceDecoder):
-        plain = dataclasses.replace(decoder, decision=Decision())
-        return _sequence_decision(plain, answers, expected)
+        return _sequence_decision(decoder, answers, expected)
     if not answers:
         return Decision()
     logits = log_probabilities(np.array(answers))

@@ -19,6 +19,7 @@ from pathlib import Path
 from typing import Any, TypeVar
 
 from speechrnn.errors import ConfigError
+from speechrnn.files import reading_text
 
 T = TypeVar("T")
 
@@ -164,13 +165,8 @@ def read_toml(path: Path) -> dict[str, Any]:
         ConfigError: The file is missing, unreadable, or not TOML.
     """
     try:
-        return tomllib.loads(path.read_text(encoding="utf-8-sig"))  # Windows' editors add a mark
-    except OSError as error:
-        raise ConfigError(f"{path}: cannot be read ({error.strerror})") from error
-    except UnicodeDecodeError as error:
-        raise ConfigError(
-            f"{path}: is not UTF-8 text ({error.reason}); save it as UTF-8"
-        ) from error
+        with reading_text(path):
+            return tomllib.loads(path.read_text(encoding="utf-8-sig"))  # Windows adds a mark
     except tomllib.TOMLDecodeError as error:
         raise ConfigError(f"{path}: is not valid TOML ({error})") from error
 

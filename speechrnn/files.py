@@ -1,14 +1,27 @@
-"""Writing files so that a reader sees the old content or the new, never a part of it."""
+"""Writing files so that a reader sees the old content or the new, never a part of it; texts."""
 
 from __future__ import annotations
 
 import os
 import shutil
 import tempfile
-from collections.abc import Collection
+from collections.abc import Collection, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
-from speechrnn.errors import OutputError
+from speechrnn.errors import ConfigError, OutputError
+
+
+@contextmanager
+def reading_text(path: str | Path) -> Iterator[None]:
+    """What cannot be read as UTF-8 text within is a ConfigError that names the file."""
+    try:
+        yield
+    except OSError as error:
+        raise ConfigError(f"{path}: cannot be read ({error.strerror})") from error
+    except UnicodeDecodeError as error:
+        reason = f"is not UTF-8 text ({error.reason}); save it as UTF-8"
+        raise ConfigError(f"{path}: {reason}") from error
 
 
 def write_atomically(path: Path, content: bytes) -> None:

@@ -16,6 +16,7 @@ from speechrnn.decoding.recurrent_lm import Rescorer, read_recurrent
 from speechrnn.decoding.scorers import HotWords
 from speechrnn.decoding.sequence import Search, SequenceDecoder
 from speechrnn.errors import ConfigError, LabelError
+from speechrnn.files import reading_text
 from speechrnn.recognize import Model
 from speechrnn.spelling import Spelling
 
@@ -123,14 +124,8 @@ def read_grammar(path: str | Path, spelling: Spelling) -> Grammar:
     Raises:
         ConfigError: It cannot be read, has an error, or says what the model cannot spell.
     """
-    try:
+    with reading_text(path):
         text = Path(path).read_text(encoding="utf-8")
-    except OSError as error:
-        raise ConfigError(f"{path}: cannot be read ({error.strerror})") from error
-    except UnicodeDecodeError as error:
-        raise ConfigError(
-            f"{path}: is not UTF-8 text ({error.reason}); save it as UTF-8"
-        ) from error
     rules = parse_grammar(text, str(path))
     columns = 1 + len(spelling.labels)
     return Grammar(rules, columns, spelling.units, boundary=spelling.boundary, name=str(path))

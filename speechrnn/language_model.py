@@ -16,6 +16,7 @@ from pathlib import Path
 
 from speechrnn.decoding.ngram import BEGIN, END, NEVER, UNKNOWN, Ngrams
 from speechrnn.errors import ConfigError
+from speechrnn.files import reading_text
 from speechrnn.labels import normalise_text
 
 HIGHEST_ORDER = 6
@@ -31,16 +32,10 @@ def read_sentences(path: str) -> list[str]:
     Raises:
         ConfigError: It cannot be read as UTF-8 text.
     """
-    try:
+    with reading_text(path):
         if path == "-":
             return sys.stdin.read().splitlines()
         return Path(path).read_text(encoding="utf-8-sig").splitlines()
-    except OSError as error:
-        raise ConfigError(f"{path}: cannot be read ({error.strerror})") from error
-    except UnicodeDecodeError as error:
-        raise ConfigError(
-            f"{path}: is not UTF-8 text ({error.reason}); save it as UTF-8"
-        ) from error
 
 
 def train_ngrams(sentences: Iterable[str], order: int = 3) -> Ngrams:

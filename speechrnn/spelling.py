@@ -60,6 +60,10 @@ class Spelling:
         return {symbol: 1 + index for index, symbol in enumerate(self.labels.symbols)}
 
     @cached_property
+    def _parts(self) -> set[str]:
+        return {part for symbol in self.labels.symbols for part in symbol.split()}
+
+    @cached_property
     def _most_words(self) -> int:
         return max(len(symbol.split()) for symbol in self.labels.symbols)
 
@@ -128,7 +132,7 @@ class Spelling:
     def can_say(self, word: str) -> bool:
         """Whether a word is a symbol or part of one, or can be spelled."""
         if self.symbols == "words":
-            return word in {part for symbol in self.labels.symbols for part in symbol.split()}
+            return word in self._parts
         return set(normalise_text(word)) <= set(self.labels.symbols) - {BOUNDARY}
 
     def text(self, ids: Sequence[int]) -> str:

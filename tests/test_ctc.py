@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from reference.ctc import all_sequences, best_alignment, spelled
+from reference.ctc import all_sequences, best_alignment, path_score, spelled
 
 from speechrnn.decoding.align import align, least_steps
 from speechrnn.decoding.ctc import beam_search, collapse, greedy
@@ -236,14 +236,6 @@ def test_the_least_steps_hold_the_symbols_and_fewer_do_not(ids: list[int]):
 PHRASES = st.lists(st.lists(st.integers(1, 3), min_size=1, max_size=3), min_size=1, max_size=3)
 
 
-def total(scorer: Any, said: list[int]) -> float:
-    state, score = scorer.start(), 0.0
-    for symbol in said:
-        score += float(scorer.scores(state)[symbol])
-        state = scorer.advance(state, symbol)
-    return score + scorer.final(state)
-
-
 @given(phrases=PHRASES, said=st.lists(st.integers(1, 4), max_size=8))
 def test_hot_words_add_for_each_time_that_they_are_said(phrases: list, said: list[int]):
     whole = {tuple(phrase) for phrase in phrases}
@@ -254,7 +246,7 @@ def test_hot_words_add_for_each_time_that_they_are_said(phrases: list, said: lis
         for phrase in whole
     }
     expected = sum(1.5 * len(phrase) * count for phrase, count in times.items())
-    assert total(HotWords(phrases, 5, 1.5), said) == pytest.approx(expected)
+    assert path_score(HotWords(phrases, 5, 1.5), said) == pytest.approx(expected)
 
 
 @given(
@@ -268,7 +260,7 @@ def test_hot_words_that_are_spelled_count_as_whole_words_only(words: list, phras
     times = sum(words[n : n + len(phrase)] == phrase for n in range(len(words)))
     expected = 2.0 * times * sum(map(len, phrase))
     scorer = HotWords([spelled_out(phrase)], 4, 2.0, boundary=1)
-    assert total(scorer, spelled_out(words)) == pytest.approx(expected)
+    assert path_score(scorer, spelled_out(words)) == pytest.approx(expected)
 
 
 def test_a_hot_word_is_paid_once_and_at_once():
@@ -290,8 +282,8 @@ def test_scorers_together_add_what_each_adds(said: list[int], seed: int):
     one, other = (
         HotWords([list(rng.integers(1, 5, 2))], 5, boost) for boost in (float(rng.random()), 2.0)
     )
-    assert total(Together([one, other]), said) == pytest.approx(
-        total(one, said) + total(other, said)
+    assert path_score(Together([one, other]), said) == pytest.approx(
+        path_score(one, said) + path_score(other, said)
     )
 
 

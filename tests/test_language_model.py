@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from reference.ctc import path_score
 
 from speechrnn.decoding.ctc import beam_search
 from speechrnn.decoding.ngram import (
@@ -160,14 +161,6 @@ WORDS = Spelling(Labels(("light", "off", "on", "the", "turn on")), "words")
 LETTERS = Spelling(Labels(("|", *"efghilnorstu")), "characters")
 
 
-def total(scorer: NgramScorer, ids: list[int]) -> float:
-    state, score = scorer.start(), 0.0
-    for symbol in ids:
-        score += float(scorer.scores(state)[symbol])
-        state = scorer.advance(state, symbol)
-    return score + scorer.final(state)
-
-
 @pytest.mark.parametrize("spelling", [WORDS, LETTERS], ids=["words", "letters"])
 @pytest.mark.parametrize("text", ["turn on the light", "the on", "off", ""])
 def test_a_path_adds_what_the_model_says_of_its_sentence(spelling: Spelling, text: str):
@@ -175,7 +168,7 @@ def test_a_path_adds_what_the_model_says_of_its_sentence(spelling: Spelling, tex
     scorer = NgramScorer(model, spelling, weight=0.7, word_bonus=0.3)
     words = text.split()
     expected = 0.7 * math.log(10) * model.sentence_log10(words) + 0.3 * len(words)
-    assert total(scorer, spelling.ids(text)) == pytest.approx(expected)
+    assert path_score(scorer, spelling.ids(text)) == pytest.approx(expected)
 
 
 def test_the_search_prefers_what_the_model_expects():

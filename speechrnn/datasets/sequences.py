@@ -209,9 +209,8 @@ def trimmed(waveform: np.ndarray, sample_rate_hz: int) -> np.ndarray:
     if not waveform.any():
         return waveform[:0]
     frame = max(1, round(TRIM_FRAME_S * sample_rate_hz))
-    before = np.append(
-        waveform[:1], waveform[:-1]
-    )  # as if it had stood still: an offset is no step
+    # As if it had stood still before: an offset is no step.
+    before = np.append(waveform[:1], waveform[:-1])
     raised = waveform - EMPHASIS * before
     power, raised_power = _frame_power(waveform, frame), _frame_power(raised, frame)
     loud = power >= min(_least(power, TRIM_DB), power.max() * 10 ** (-MOST_TRIM_DB / 10))

@@ -133,7 +133,7 @@ def beam_search(
     """
     _check(log_probs)
     log_probs = np.asarray(log_probs, np.float64)
-    tree = _PrefixTree(scorer or _Unguided(log_probs.shape[1]))
+    tree = _PrefixTree(scorer or SymbolCost(0.0, log_probs.shape[1]))
     nodes = [tree.ROOT]
     with_blank, without_blank = np.zeros(1), np.full(1, -np.inf)
     kept, kept_column = None if scorer else tree.ROOT, BLANK_ID
@@ -155,22 +155,26 @@ def beam_search(
     return found[:width]
 
 
-class _Unguided:
-    """A scorer that allows everything and adds nothing."""
+class SymbolCost:
+    """A scorer that allows everything: each symbol costs the same; 0 guides nothing."""
 
-    def __init__(self, columns: int) -> None:
-        self._scores = np.zeros(columns)
+    def __init__(self, cost: float, columns: int) -> None:
+        self._scores = np.full(columns, -cost)
 
     def start(self) -> None:
+        """There is one state."""
         return None
 
     def scores(self, state: None) -> np.ndarray:
+        """The cost of each symbol, below 0, float ``[columns]``."""
         return self._scores
 
     def advance(self, state: None, symbol: int) -> None:
+        """The same state."""
         return None
 
     def final(self, state: None) -> float:
+        """The end costs nothing."""
         return 0.0
 
 

@@ -9,6 +9,7 @@ import io
 import zipfile
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
 
 import numpy as np
@@ -69,8 +70,11 @@ class RecurrentModel:
 
     def ids(self, words: Sequence[str]) -> list[int]:
         """The index of each word, that of ``<unk>`` where it is not known."""
-        known = {word: index for index, word in enumerate(self.words)}
-        return [known.get(word, known[UNKNOWN]) for word in words]
+        return [self._known.get(word, self._known[UNKNOWN]) for word in words]
+
+    @cached_property
+    def _known(self) -> dict[str, int]:
+        return {word: index for index, word in enumerate(self.words)}
 
     def sentence_log_probability(self, words: Sequence[str]) -> float:
         """The natural logarithm of the probability of a whole sentence."""

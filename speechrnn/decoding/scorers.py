@@ -40,29 +40,6 @@ class Together:
         return sum(scorer.final(s) for scorer, s in zip(self._scorers, state, strict=True))
 
 
-class SymbolCost:
-    """What each symbol costs, whichever it is."""
-
-    def __init__(self, cost: float, columns: int) -> None:
-        self._scores = np.full(columns, -cost)
-
-    def start(self) -> None:
-        """There is one state."""
-        return None
-
-    def scores(self, state: None) -> np.ndarray:
-        """The cost of each symbol, below 0, float ``[columns]``."""
-        return self._scores
-
-    def advance(self, state: None, symbol: int) -> None:
-        """The same state."""
-        return None
-
-    def final(self, state: None) -> float:
-        """The end costs nothing."""
-        return 0.0
-
-
 class HotWords:
     """Phrases that are said gladly: each that is said adds to the score, as often as it is.
 

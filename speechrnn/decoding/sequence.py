@@ -10,11 +10,18 @@ import numpy as np
 from speechrnn.clock import StepClock
 from speechrnn.decoding.align import align
 from speechrnn.decoding.calibration import confidence_of
-from speechrnn.decoding.ctc import BEAM_WIDTH, Hypothesis, Scorer, beam_search, greedy
+from speechrnn.decoding.ctc import (
+    BEAM_WIDTH,
+    Hypothesis,
+    Scorer,
+    SymbolCost,
+    beam_search,
+    greedy,
+)
 from speechrnn.decoding.decision import Decision
 from speechrnn.decoding.grammar import Grammar
 from speechrnn.decoding.likelihood import log_likelihood
-from speechrnn.decoding.scorers import SymbolCost, Together
+from speechrnn.decoding.scorers import Together
 from speechrnn.decoding.transcript import Transcript, Word
 from speechrnn.errors import LabelError, ModelError
 from speechrnn.labels import SILENCE

@@ -8,6 +8,7 @@ from __future__ import annotations
 import itertools
 import math
 from collections import defaultdict
+from typing import Any
 
 import numpy as np
 
@@ -36,3 +37,12 @@ def best_alignment(log_probs: np.ndarray, ids: tuple[int, ...]) -> float:
         if spelled(path) == ids
     ]
     return max(found, default=-math.inf)
+
+
+def path_score(scorer: Any, ids: list[int]) -> float:
+    """What a scorer adds to symbols one after another, and to their end."""
+    state, score = scorer.start(), 0.0
+    for symbol in ids:
+        score += float(scorer.scores(state)[symbol])
+        state = scorer.advance(state, symbol)
+    return score + scorer.final(state)
