@@ -270,9 +270,21 @@ def load_bundle(path: str | Path) -> tuple[SpeechModel, BundleInfo]:
             f"{path}: was trained with front end {info.front_end}, this speechrnn {__version__} "
             f"computes {front_end_identity(config)}; use the speechrnn that wrote it, or retrain"
         )
-    weights, (waveform, expected) = _read_npz(info.path / "weights.npz"), read_selftest(info.path)
+    weights = _read_npz(info.path / "weights.npz")
     model = build_model(config, info.labels)
     _assign(model, weights, info.path)
+    check_selftest(model, info.path)
+    model.temperature = info.decision.temperature
+    return model, info
+
+
+def check_selftest(model: SpeechModel, path: Path) -> float:
+    """The largest difference of its answer from the one that the bundle at ``path`` keeps.
+
+    Raises:
+        ModelError: It is too large.
+    """
+    waveform, expected = read_selftest(path)
     actual = _answer(model, waveform)
     same_shape = actual.shape == expected.shape
     difference = float(np.max(np.abs(actual - expected))) if same_shape else np.inf
@@ -282,8 +294,7 @@ def load_bundle(path: str | Path) -> tuple[SpeechModel, BundleInfo]:
             f"{SELFTEST_TOLERANCE:g}; this installation computes something else, use the "
             "speechrnn that wrote it, or retrain"
         )
-    model.temperature = info.decision.temperature
-    return model, info
+    return difference
 
 
 def read_log(path: str | Path) -> list[dict[str, Any]]:

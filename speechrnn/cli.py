@@ -11,7 +11,7 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from types import ModuleType
 
-from speechrnn import commands, data_commands
+from speechrnn import commands, data_commands, model_commands
 from speechrnn.commands import INTERRUPTED, OK, WRONG_CALL, complain
 from speechrnn.errors import SpeechRNNError
 from speechrnn.version import __version__
@@ -188,9 +188,18 @@ def make_parser() -> argparse.ArgumentParser:
         "keeps it",
     )
 
-    export = _add(choices, "export", "write a bundle as one .tflite")
+    export = _add(choices, "export", "write a bundle as one .tflite", model_commands)
     export.add_argument("model", type=Path, metavar="BUNDLE")
     export.add_argument("--to", type=Path, required=True, metavar="F.tflite")
+    export.add_argument(
+        "--quantize",
+        choices=("none", "float16", "dynamic", "int8", "int4"),
+        default="none",
+        help="smaller numbers behind the front end; default: none",
+    )
+    export.add_argument(
+        "--calibrate", metavar="DATA", help="for int8: recordings that show how large values become"
+    )
     export.add_argument("--check", metavar="DATA", help="compare with the bundle on these")
     export.add_argument("--force", action="store_true", help="replace an existing file")
 
@@ -212,9 +221,10 @@ def make_parser() -> argparse.ArgumentParser:
     lm.add_argument("--seed", type=int, default=0, help="of a GRU")
     lm.add_argument("--force", action="store_true", help="replace an existing file")
 
-    info = _add(choices, "info", "what a model says about itself")
+    info = _add(choices, "info", "what a model says about itself", model_commands)
     _add_model(info)
     info.add_argument("--json", metavar="F", help="write everything; - is standard output")
+    info.add_argument("--selftest", action="store_true", help="does it compute here what it should")
     return parser
 
 

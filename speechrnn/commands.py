@@ -232,32 +232,6 @@ def _print_labels(labels: dict) -> None:
         print(f"  {label:{width}}  {precision:>9}  {recall:>6}  {figures['count']:>5}")
 
 
-def export(options: argparse.Namespace) -> int:
-    """Write a bundle as a .tflite."""
-    from speechrnn.bundle import read_bundle
-    from speechrnn.datasets.manifest import read_data
-    from speechrnn.datasets.reading import load_waveforms
-    from speechrnn.export import export_bundle
-
-    waveforms = []
-    if options.check:
-        features = read_bundle(options.model).sections["features"]
-        loaded, _ = load_waveforms(read_data(options.check), features["sample_rate_hz"], 1)
-        waveforms = [waveform for _, waveform in loaded]
-    result = export_bundle(options.model, options.to, waveforms=waveforms, overwrite=options.force)
-    print(
-        f"{result.path}: {result.num_bytes / 1e6:.2f} MB, {len(result.operators)} kinds of builtin "
-        f"operators, self-test within {result.selftest_difference:.1e} of the bundle"
-    )
-    if result.comparison:
-        print(
-            f"on {result.comparison.recordings} recordings: largest difference of a probability "
-            f"{result.comparison.largest_difference:.1e}, "
-            f"{result.comparison.disagreements} other answers"
-        )
-    return OK
-
-
 def transcribe(options: argparse.Namespace) -> int:
     """Recognise recordings, a record each."""
     from speechrnn.guidance import guide
@@ -363,45 +337,6 @@ def _output(path: Path | None, overwrite: bool) -> Iterator[TextIO]:
     except OSError as error:
         name = path or "standard output"
         raise OutputError(f"{name}: cannot be written ({error.strerror})") from error
-
-
-def info(options: argparse.Namespace) -> int:
-    """Print what a model says about itself."""
-    from speechrnn.recognize import describe_model
-
-    found = describe_model(options.model)
-    if options.json:
-        write_json(options.json, found)
-    if options.json == "-":
-        return OK
-    _print_description(found)
-    return OK
-
-
-def _print_description(found: dict) -> None:
-    """What training and measuring recorded may be anything that a caller of save_bundle chose."""
-    features = found["features"]
-    print(f"{found['path']}: {found['kind']}, {found['bytes'] / 1e6:.2f} MB")
-    print(f"  labels      {', '.join(found['labels'])}")
-    print(
-        f"  front end   {features['sample_rate_hz']} Hz, {features['window_ms']:g} ms window, "
-        f"{features['hop_ms']:g} ms hop, {features['num_mels']} mel bands, "
-        f"{features['num_coefficients']} coefficients; {found['front_end']['fingerprint']}"
-    )
-    for name in ("encoder", "head"):
-        settings = {key: value for key, value in found[name].items() if key != "type"}
-        print(f"  {name:11} {found[name]['type']} ({_settings(settings)})")
-    decision = {key: value for key, value in found.get("decision", {}).items() if value is not None}
-    print(f"  decision    {_settings(decision) or 'every answer is accepted'}")
-    print(f"  parameters  {found['num_parameters']:,}")
-    training = {key: value for key, value in found["training"].items() if key != "recipe"}
-    print(f"  training    {_settings(training) or 'not recorded'}")
-    for split, figures in found["metrics"].items():
-        print(f"  {split:11} {_settings(figures)}")
-
-
-def _settings(settings: dict) -> str:
-    return ", ".join(f"{key}={value}" for key, value in settings.items())
 
 
 def check_json(target: str | None) -> None:

@@ -277,6 +277,7 @@ class MFCC(keras.layers.Layer):
         padding = config.fft_length - config.window_length
         self._window = np.pad(window(config), (0, padding)).astype(np.float32)
         self._mel = mel_filterbank(config).astype(np.float32)
+        self.log_mel = self._log_mel  # the export puts a faster graph of the same in its place
         self._dct = dct_matrix(config).astype(np.float32) if config.num_coefficients else None
         if config.normalisation == "training":
             shape = (config.num_features,)
@@ -318,7 +319,7 @@ class MFCC(keras.layers.Layer):
         if num_samples is not None:  # what lies behind the end is not even finite, perhaps
             inside = length_mask(num_samples, ops.shape(waveform)[1])
             waveform = ops.where(inside, waveform, 0.0)
-        frames = self._log_mel(waveform)
+        frames = self.log_mel(waveform)
         if change_log_mel is not None:
             frames = change_log_mel(frames)
         if self._dct is not None:
@@ -386,6 +387,10 @@ class MFCC(keras.layers.Layer):
         return frames if runs_in_frame * run == length else frames[:, :length]
 
 
+def _mean_over_time(values: Any) -> Any:
+    return ops.mean(values, axis=1, keepdims=True)
+
+
 def _normalise_rows(frames: Any, num_frames: Any) -> Any:
     """Zero mean and unit variance of each coefficient over each row's true frames.
 
@@ -393,14 +398,16 @@ def _normalise_rows(frames: Any, num_frames: Any) -> Any:
     0, where a sum of its frames would round and the division would magnify that to 1e-2.
     """
     frames = frames - frames[:, :1]
-    if num_frames is None:
-        count, weight = ops.cast(ops.shape(frames)[1], "float32"), 1.0
-    else:
+    mean = _mean_over_time
+    if num_frames is not None:
         count = ops.cast(num_frames, "float32")[:, None, None]
         weight = ops.cast(length_mask(num_frames, ops.shape(frames)[1]), "float32")[..., None]
-    mean = ops.sum(frames * weight, axis=1, keepdims=True) / count
-    centred = frames - mean
-    variance = ops.sum(centred * centred * weight, axis=1, keepdims=True) / count
+
+        def mean(values: Any) -> Any:
+            return ops.sum(values * weight, axis=1, keepdims=True) / count
+
+    centred = frames - mean(frames)
+    variance = mean(centred * centred)
     return centred / (ops.sqrt(variance) + STD_FLOOR)
 
 

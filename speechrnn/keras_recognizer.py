@@ -9,7 +9,7 @@ import numpy as np
 from keras import ops
 
 from speechrnn.audio import as_command
-from speechrnn.bundle import load_bundle
+from speechrnn.bundle import check_selftest, load_bundle
 from speechrnn.datasets.waveforms import Waveforms
 from speechrnn.decoding import Decision, Transcript, make_decoder
 from speechrnn.model import SpeechModel
@@ -47,6 +47,14 @@ class KerasRecognizer:
         self.decoder = make_decoder(
             config.head.output_name, head, model.labels, config.clock, decision
         )
+
+    def selftest(self) -> float:
+        """The largest difference from the self-test that the bundle keeps.
+
+        Raises:
+            ModelError: It is too large.
+        """
+        return check_selftest(self._model, self.path)
 
     def answer_many(self, waveforms: Sequence[np.ndarray]) -> list[np.ndarray]:
         """The answers to float32 ``[samples]`` waveforms: ``[labels]``, or ``[steps, columns]``."""

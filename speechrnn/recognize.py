@@ -32,6 +32,9 @@ class Model(Protocol):
     grammar_margin: float | None
     decoder: Decoder
 
+    def selftest(self) -> float:
+        """How far its answer to the self-test is from what it was; a ModelError if too far."""
+
     def transcribe(self, recording: str | Path | np.ndarray) -> Transcript:
         """Recognise a file, or a waveform at the model's rate."""
 
@@ -101,4 +104,14 @@ def describe_model(path: str | Path) -> dict[str, Any]:
     from speechrnn.runtime import read_metadata
 
     found = read_metadata(model)
-    return {"path": str(path), "kind": "tflite", "bytes": model.stat().st_size, **found.metadata}
+    from speechrnn.flatbuffer import Graph
+
+    graph = Graph(found.model)
+    return {
+        "path": str(path),
+        "kind": "tflite",
+        "bytes": model.stat().st_size,
+        **found.metadata,
+        "operators": graph.count_operators(),
+        "weights_bytes": graph.count_bytes(),
+    }

@@ -148,6 +148,18 @@ MODELS: dict[str, dict[str, Any]] = {
         "encoder": {"type": "gru", "units": 8, "num_layers": 2, "bidirectional": False},
         "head": {"type": "classification", "attention_pooling": False},
     },
+    # Weights large enough to be quantised.
+    "wide": {
+        "features": {"normalisation": "utterance", "num_coefficients": 20},
+        "encoder": {
+            "type": "gru",
+            "units": 24,
+            "num_layers": 2,
+            "spectral_filters": 4,
+            "spectral_width": 48,
+        },
+        "head": {"type": "classification", "attention_units": 24},
+    },
     "sequences": {
         "features": {},
         "encoder": {

@@ -18,6 +18,7 @@ import argparse
 import hashlib
 import json
 import os
+import shutil
 import statistics
 import sys
 import tempfile
@@ -52,6 +53,7 @@ def main() -> None:
     parser.add_argument("experiments", type=Path, metavar="LIST.toml")
     parser.add_argument("--only", nargs="+", metavar="NAME")
     parser.add_argument("--jobs", type=int, default=1, help="trainings at once; default: 1")
+    parser.add_argument("--bundles", type=Path, help="keep what is trained in this folder")
     parser.add_argument("--table", action="store_true", help="write the table of what is done")
     options = parser.parse_args()
     data = recordings()
@@ -71,7 +73,8 @@ def main() -> None:
 
     def train(run: Row) -> None:
         try:
-            found = train_and_measure(run, data, threads=1 if options.jobs > 1 else None)
+            threads = 1 if options.jobs > 1 else None
+            found = train_and_measure(run, data, threads, options.bundles)
         except RuntimeError as error:  # the others go on; this one is done when started again
             failed.append(run)
             print(f"{run['name']} {run['data']} {run['part']} {run['seed']}: {error}")
@@ -132,7 +135,7 @@ def manifests(run: Row, data: Path, folder: Path) -> tuple[Path, Path]:
     return train, val
 
 
-def train_and_measure(run: Row, data: Path, threads: int | None) -> Row:
+def train_and_measure(run: Row, data: Path, threads: int | None, bundles: Path | None) -> Row:
     """Train in a process of its own; nothing is chosen on the validation recordings.
 
     Accuracy is that of the last epoch; best is what choosing the epoch on the validation
@@ -164,6 +167,9 @@ def train_and_measure(run: Row, data: Path, threads: int | None) -> Row:
         found = json.loads(figures.read_text())
         log = [json.loads(line) for line in (bundle / "training_log.jsonl").open()]
         info = json.loads((bundle / "config.json").read_text())
+        if bundles:
+            parts = (run["name"], run["data"], run["part"], run["seed"])
+            shutil.copytree(bundle, bundles / "-".join(map(str, parts)), dirs_exist_ok=True)
     validated = [entry["val_accuracy"] for entry in log if "val_accuracy" in entry]
     return {
         "accuracy": validated[-1],

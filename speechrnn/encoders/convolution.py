@@ -82,15 +82,13 @@ class SpectralConvolutions(layers.Layer):
 
 def _by_frame(norm: keras.Layer, found: Any) -> Any:
     """ReLU of each frame's values of all bands and filters, normalised together."""
-    shape = ops.shape(found)
     normed = norm(_flat(found))
-    return ops.relu(ops.reshape(normed, (shape[0], shape[1], found.shape[2], found.shape[3])))
+    return ops.relu(ops.reshape(normed, (ops.shape(found)[0], -1, *found.shape[2:])))
 
 
 def _flat(found: Any) -> Any:
     """``[batch, frames, bands, filters]`` -> ``[batch, frames, bands * filters]``."""
-    shape = ops.shape(found)
-    return ops.reshape(found, (shape[0], shape[1], found.shape[2] * found.shape[3]))
+    return ops.reshape(found, (ops.shape(found)[0], -1, found.shape[2] * found.shape[3]))
 
 
 def _padded(frames: Any, mask: Any, kernel: int, stride: int) -> tuple[Any, Any]:
@@ -99,9 +97,9 @@ def _padded(frames: Any, mask: Any, kernel: int, stride: int) -> tuple[Any, Any]
         inside = ops.reshape(mask, (*ops.shape(mask), *[1] * (len(frames.shape) - 2)))
         frames = ops.where(inside, frames, 0.0)
         mask = mask[:, ::stride]
-    used = (strided(ops.shape(frames)[1], stride) - 1) * stride + kernel
-    around = [(0, 0), (kernel // 2, kernel), *[(0, 0)] * (len(frames.shape) - 2)]
-    return ops.pad(frames, around)[:, :used], mask
+    # Behind as many as make ceil(frames / stride) steps of a convolution without padding.
+    around = [(0, 0), (kernel // 2, (kernel - 1) // 2), *[(0, 0)] * (len(frames.shape) - 2)]
+    return ops.pad(frames, around), mask
 
 
 def _inverse_dct(shape: tuple[int, ...], dtype: Any = None) -> Any:

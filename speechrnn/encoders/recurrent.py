@@ -91,6 +91,11 @@ class GRU:
         return RecurrentEncoder(self, name="encoder")
 
 
+def run_layer(layer: keras.Layer, frames: Any, mask: Any, training: bool) -> Any:
+    """What a recurrent layer makes of frames of which those in the mask are true."""
+    return layer(frames, mask=mask, training=training)
+
+
 class RecurrentEncoder(layers.Layer):
     """The Keras layer of a recurrent encoder; see :class:`speechrnn.encoders.Encoder`."""
 
@@ -112,6 +117,7 @@ class RecurrentEncoder(layers.Layer):
             ]
         self.recurrent = [self._recurrent_layer(i) for i in range(config.num_layers)]
         self.dropout = layers.Dropout(config.dropout, name="dropout")
+        self.run_layer = run_layer  # the export puts a faster loop of its own in its place
 
     def _recurrent_layer(self, index: int) -> keras.Layer:
         layer = layers.GRU(self.config.units, return_sequences=True, name=f"gru_{index}")
@@ -126,5 +132,5 @@ class RecurrentEncoder(layers.Layer):
             encoded, mask = convolution(encoded, frame_mask=mask)
         for layer in self.recurrent:
             encoded = self.dropout(encoded, training=training)
-            encoded = layer(encoded, mask=mask, training=training)
+            encoded = self.run_layer(layer, encoded, mask, training)
         return self.dropout(encoded, training=training), mask

@@ -10,7 +10,9 @@ from __future__ import annotations
 
 import sys
 import tempfile
+from collections.abc import Callable, Sequence
 from pathlib import Path
+from typing import Any
 
 from speechrnn.bundle import load_bundle
 from speechrnn.extras import require_training
@@ -19,22 +21,38 @@ from speechrnn.extras import require_training
 def convert(bundle: Path, out: Path) -> None:
     """Write the flatbuffer of the bundle's serving graph: ``[1, samples]`` -> ``[1, ...]``."""
     require_training("export")
+    import tensorflow as tf
+
+    from speechrnn.export.graph import answer
+
+    model, _ = load_bundle(bundle)
+    flatbuffer = to_flatbuffer(
+        lambda waveform: model.config.head.exported(answer(model, waveform)),
+        tf.TensorSpec([1, None], tf.float32, name="waveform"),
+        [model],
+    )
+    out.write_bytes(flatbuffer)
+
+
+def to_flatbuffer(function: Callable[[Any], Any], signature: Any, tracked: Sequence[Any]) -> bytes:
+    """The flatbuffer of a function of one tensor, of the specification ``signature``.
+
+    ``tracked`` are the Keras objects whose variables it uses.
+    """
     import keras
     import tensorflow as tf
 
-    model, _ = load_bundle(bundle)
     archive = keras.export.ExportArchive()
-    archive.track(model)
-    archive.add_endpoint(
-        name="serve",
-        fn=lambda waveform: model.config.head.exported(model.serve(waveform)),
-        input_signature=[tf.TensorSpec([1, None], tf.float32, name="waveform")],
-    )
+    for used in tracked:
+        archive.track(used)
+    archive.add_endpoint(name="serve", fn=function, input_signature=[signature])
     with tempfile.TemporaryDirectory(prefix="speechrnn-") as folder:
         archive.write_out(folder, verbose=False)
         converter = tf.lite.TFLiteConverter.from_saved_model(folder, signature_keys=["serve"])
         converter.target_spec.supported_ops = [tf.lite.OpsSet.TFLITE_BUILTINS]
-        out.write_bytes(converter.convert())
+        # Else an output of a loop is put together anew in every iteration (export/graph.py).
+        converter._experimental_enable_dynamic_update_slice = True
+        return converter.convert()
 
 
 if __name__ == "__main__":

@@ -9,6 +9,7 @@ import tempfile
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
+from typing import Literal, get_args
 
 import numpy as np
 
@@ -16,16 +17,30 @@ from speechrnn.bundle import BundleInfo, read_bundle, read_selftest
 from speechrnn.config import to_mapping
 from speechrnn.decoding.calibration import apply_temperature
 from speechrnn.errors import ExportError, OutputError
+from speechrnn.export.integer import with_integers
+from speechrnn.export.ranges import find_ranges
+from speechrnn.export.weights import with_smaller_weights
 from speechrnn.extras import require_training
 from speechrnn.files import check_place, write_atomically
+from speechrnn.flatbuffer import Graph
 from speechrnn.recognize import batches_by_length
-from speechrnn.runtime import Recognizer
+from speechrnn.runtime import Recognizer, selftest
 from speechrnn.runtime.metadata import pack
 from speechrnn.version import __version__
 
-# Keras against LiteRT, largest difference of a probability; float32 sums in another order
-# differ by some 1e-6.
-TOLERANCE = 1e-4
+Quantization = Literal["none", "float16", "dynamic", "int8", "int4"]
+# Keras against LiteRT on the self-test, largest difference of a probability. Sums of float32 in
+# another order differ by some 1e-6; what smaller numbers cost is a few times less than this.
+TOLERANCES: dict[Quantization, float] = {
+    "none": 1e-4,
+    "float16": 0.01,
+    "dynamic": 0.1,
+    "int8": 0.1,
+    "int4": 0.25,
+}
+TOLERANCE = TOLERANCES["none"]
+# Of recordings that a quantised file is compared on, at most so many may get another answer.
+MOST_OTHER_ANSWERS = 0.05
 CONVERSION_TIMEOUT_S = 600
 # The second output of a model that answers with a sequence: its best path, collapsed.
 TOKENS = {"name": "tokens", "dtype": "int32", "shape": ["tokens"]}
@@ -57,6 +72,8 @@ def export_bundle(
     bundle: str | Path,
     out: str | Path,
     *,
+    quantize: Quantization = "none",
+    calibration: Sequence[np.ndarray] = (),
     waveforms: Sequence[np.ndarray] = (),
     overwrite: bool = False,
 ) -> ExportResult:
@@ -65,27 +82,44 @@ def export_bundle(
     Args:
         bundle: A bundle made by training.
         out: The file; it appears only when every check has passed.
+        quantize: "none"; "float16" or "int4": weights alone; "dynamic": weights in int8, products
+            with what comes in quantised as it comes; "int8": the recurrent layers and all products
+            in integers, states too. The front end is always in float32.
+        calibration: For "int8", some hundred recordings at the model's rate, to see how large the
+            values become.
         waveforms: Recordings at the model's rate on which to compare Keras with the file.
         overwrite: Whether an existing file may be replaced.
 
     Raises:
         ModelError: The bundle is not intact.
         OutputError: ``out`` exists, is a folder, or cannot be written.
-        ExportError: The converter failed, or the file is not what the bundle is.
+        ExportError: The converter failed, the file is not what the bundle is, or "int8" was asked
+            for without recordings.
     """
     bundle, out = Path(bundle), Path(out)
     info = read_bundle(bundle)
+    if quantize not in get_args(Quantization):
+        known = ", ".join(get_args(Quantization))
+        raise ExportError(f"quantize: got {quantize!r}, expected one of {known}")
+    if quantize == "int8" and not calibration:
+        raise ExportError(
+            "int8 needs recordings to see how large values become; expected --calibrate DATA, for "
+            "example what the model was trained on"
+        )
     _check_output(out, overwrite)
     require_training("export")
-    flatbuffer = _convert_in_subprocess(bundle)
+    flatbuffer = _quantised(_convert_in_subprocess(bundle), quantize, calibration)
     operators = check_operators(flatbuffer)
-    content = pack(flatbuffer, _metadata(info), info.labels)
+    metadata = {**_metadata(info), "quantization": quantize}
     with tempfile.TemporaryDirectory(prefix="speechrnn-") as folder:
         candidate = Path(folder) / "candidate.tflite"
-        candidate.write_bytes(content)
+        candidate.write_bytes(pack(flatbuffer, metadata, info.labels))
         recognizer = Recognizer(candidate)
         difference = _selftest_difference(recognizer, info)
         comparison = _compare(recognizer, bundle, waveforms) if waveforms else None
+        answer = recognizer.run(selftest.selftest_waveform(selftest.NUM_SAMPLES))
+    metadata["selftest"] = selftest.record(metadata["output"]["name"], answer)
+    content = pack(flatbuffer, metadata, info.labels)
     write_atomically(out, content)
     return ExportResult(out, len(content), operators, difference, comparison)
 
@@ -104,19 +138,27 @@ def check_operators(flatbuffer: bytes) -> tuple[str, ...]:
     Raises:
         ExportError: One of them is custom (Flex included), so a plain interpreter cannot run it.
     """
-    from ai_edge_litert import schema_py_generated as schema
-
-    names = {value: name for name, value in vars(schema.BuiltinOperator).items()}
-    codes = schema.ModelT.InitFromObj(schema.Model.GetRootAs(flatbuffer, 0)).operatorCodes
-    used = {names[max(code.builtinCode, code.deprecatedBuiltinCode)] for code in codes}
-    custom = [code.customCode.decode() for code in codes if code.customCode]
-    if custom or "CUSTOM" in used:
+    graph = Graph(flatbuffer)
+    custom = graph.custom_operators()
+    if custom:
         raise ExportError(
-            f"the converter produced the custom operator {', '.join(custom) or 'without a name'}, "
+            f"the converter produced the custom operator {', '.join(custom)}, "
             "expected builtin ones only; the encoder or head uses an operation that TFLite does "
             "not have"
         )
-    return tuple(sorted(used))
+    return tuple(sorted({graph.kind(operator) for _, operator in graph.operators()}))
+
+
+def _quantised(
+    flatbuffer: bytes, quantize: Quantization, calibration: Sequence[np.ndarray]
+) -> bytes:
+    if quantize == "int8":
+        flatbuffer = with_integers(flatbuffer, find_ranges(flatbuffer, calibration))
+    elif quantize != "none":
+        flatbuffer = with_smaller_weights(flatbuffer, quantize)
+    graph = Graph(flatbuffer)
+    graph.compact()
+    return graph.to_bytes()
 
 
 def _convert_in_subprocess(bundle: Path) -> bytes:
@@ -159,7 +201,6 @@ def _metadata(info: BundleInfo) -> dict:
     head, sequence = config.head, config.head.output_name == "log_probs"
     return {
         "speechrnn_version": __version__,
-        "quantization": "none",
         "signature": "serve",
         "input": {"name": "waveform", "dtype": "float32", "shape": [1, "samples"]},
         "output": {
@@ -185,21 +226,32 @@ def _selftest_difference(recognizer: Recognizer, info: BundleInfo) -> float:
     kind = recognizer.metadata["output"]["name"]
     expected = apply_temperature(kind, stored[0], info.decision.temperature)
     actual = recognizer.run(waveform)
-    same_shape = actual.shape == expected.shape
-    difference = float(np.max(np.abs(actual - expected))) if same_shape else np.inf
-    if not difference <= TOLERANCE:
+    difference = _largest_difference(recognizer, actual, expected)
+    tolerance = TOLERANCES[recognizer.metadata["quantization"]]
+    if not difference <= tolerance:
         raise ExportError(
             f"{info.path}: the exported file differs from the bundle by {difference:.2g} on the "
-            f"self-test, expected at most {TOLERANCE:g}; nothing was written"
+            f"self-test, expected at most {tolerance:g}; nothing was written"
         )
     return difference
+
+
+def _largest_difference(recognizer: Recognizer, actual: np.ndarray, expected: np.ndarray) -> float:
+    """Of probabilities; in float32 of their logarithms, where the model answers with these."""
+    if actual.shape != expected.shape:
+        return np.inf
+    logarithms = recognizer.metadata["output"]["name"] == "log_probs"
+    if logarithms and recognizer.metadata["quantization"] != "none":
+        actual, expected = np.exp(actual), np.exp(expected)
+    return float(np.max(np.abs(actual - expected)))
 
 
 def _compare(recognizer: Recognizer, bundle: Path, waveforms: Sequence[np.ndarray]) -> Comparison:
     """Keras against the file on real recordings.
 
     Raises:
-        ExportError: A probability differs by more than the tolerance.
+        ExportError: A probability differs by more than the tolerance; of quantised files, too many
+            answers are others.
     """
     require_training("comparing with a bundle")
     from speechrnn.keras_recognizer import KerasRecognizer
@@ -210,10 +262,17 @@ def _compare(recognizer: Recognizer, bundle: Path, waveforms: Sequence[np.ndarra
         answers = keras_recognizer.answer_many([waveforms[i] for i in chosen])
         for i, expected in zip(chosen, answers, strict=True):
             actual = recognizer.run(waveforms[i])
-            largest = max(largest, float(np.max(np.abs(actual - expected))))
+            largest = max(largest, _largest_difference(recognizer, actual, expected))
             said, wanted = np.argmax(actual, axis=-1), np.argmax(expected, axis=-1)
             disagreements += not np.array_equal(said, wanted)
-    if not largest <= TOLERANCE:
+    quantised = recognizer.metadata["quantization"] != "none"
+    if quantised and disagreements > MOST_OTHER_ANSWERS * len(waveforms):
+        raise ExportError(
+            f"{bundle}: the exported file gives another answer to {disagreements} of "
+            f"{len(waveforms)} recordings, expected at most {100 * MOST_OTHER_ANSWERS:g} %; "
+            "nothing was written; calibrate on more like them, or quantise less"
+        )
+    if not quantised and not largest <= TOLERANCE:
         raise ExportError(
             f"{bundle}: the exported file differs from the bundle by {largest:.2g} on "
             f"{len(waveforms)} recordings, expected at most {TOLERANCE:g}; nothing was written"

@@ -12,6 +12,7 @@ from speechrnn.audio import as_command
 from speechrnn.decoding import Transcript, make_decoder
 from speechrnn.errors import ModelError
 from speechrnn.quiet import quiet_stderr
+from speechrnn.runtime import selftest
 from speechrnn.runtime.metadata import read_metadata
 
 
@@ -81,6 +82,21 @@ class Recognizer:
                 "recording, or export the model again"
             ) from error
         return self._interpreter.get_tensor(self._output)[0]
+
+    def selftest(self) -> float:
+        """The largest difference of a probability from the device that exported the file.
+
+        Raises:
+            ModelError: It is too large: this device computes something else; or the file is of an
+                older speechrnn and has no self-test.
+        """
+        recorded = self.metadata.get("selftest")
+        samples = recorded["samples"] if recorded else selftest.NUM_SAMPLES
+        answer = self.run(selftest.selftest_waveform(samples))
+        try:
+            return selftest.difference(recorded, self.metadata["output"]["name"], answer)
+        except ModelError as error:
+            raise ModelError(f"{self.path}: {error}") from error
 
     def answer_many(self, waveforms: Sequence[np.ndarray]) -> list[np.ndarray]:
         """The answers to float32 ``[samples]`` waveforms: ``[labels]``, or ``[steps, columns]``."""

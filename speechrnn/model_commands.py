@@ -1,0 +1,98 @@
+"""The commands about one model: what it is, and writing it as a file for devices."""
+
+from __future__ import annotations
+
+import argparse
+from typing import TYPE_CHECKING
+
+from speechrnn.commands import OK, write_json
+
+if TYPE_CHECKING:
+    import numpy as np
+
+# Recordings to calibrate integers on: ranges hardly widen beyond.
+MOST_CALIBRATION = 200
+
+
+def export(options: argparse.Namespace) -> int:
+    """Write a bundle as a .tflite."""
+    from speechrnn.bundle import read_bundle
+    from speechrnn.datasets.manifest import read_data
+    from speechrnn.datasets.reading import load_waveforms
+    from speechrnn.export import export_bundle
+
+    rate_hz = read_bundle(options.model).sections["features"]["sample_rate_hz"]
+
+    def recordings(data: str | None, most: int | None = None) -> list[np.ndarray]:
+        if not data:
+            return []
+        rows = read_data(data)
+        loaded, _ = load_waveforms(rows[:: max(1, len(rows) // most) if most else 1], rate_hz, 1)
+        return [waveform for _, waveform in loaded]
+
+    result = export_bundle(
+        options.model,
+        options.to,
+        quantize=options.quantize,
+        calibration=recordings(options.calibrate, MOST_CALIBRATION),
+        waveforms=recordings(options.check),
+        overwrite=options.force,
+    )
+    print(
+        f"{result.path}: {result.num_bytes / 1e6:.2f} MB, {len(result.operators)} kinds of builtin "
+        f"operators, self-test within {result.selftest_difference:.1e} of the bundle"
+    )
+    if result.comparison:
+        print(
+            f"on {result.comparison.recordings} recordings: largest difference of a probability "
+            f"{result.comparison.largest_difference:.1e}, "
+            f"{result.comparison.disagreements} other answers"
+        )
+    return OK
+
+
+def info(options: argparse.Namespace) -> int:
+    """Print what a model says about itself."""
+    from speechrnn.recognize import describe_model, load_model
+
+    found = describe_model(options.model)
+    if options.json:
+        write_json(options.json, found)
+    if options.json == "-":
+        return OK
+    _print_description(found)
+    if options.selftest:
+        print(f"  self-test   within {load_model(options.model).selftest():.1e}")
+    return OK
+
+
+def _print_description(found: dict) -> None:
+    """What training and measuring recorded may be anything that a caller of save_bundle chose."""
+    features = found["features"]
+    print(f"{found['path']}: {found['kind']}, {found['bytes'] / 1e6:.2f} MB")
+    print(f"  labels      {', '.join(found['labels'])}")
+    print(
+        f"  front end   {features['sample_rate_hz']} Hz, {features['window_ms']:g} ms window, "
+        f"{features['hop_ms']:g} ms hop, {features['num_mels']} mel bands, "
+        f"{features['num_coefficients']} coefficients; {found['front_end']['fingerprint']}"
+    )
+    for name in ("encoder", "head"):
+        settings = {key: value for key, value in found[name].items() if key != "type"}
+        print(f"  {name:11} {found[name]['type']} ({_settings(settings)})")
+    decision = {key: value for key, value in found.get("decision", {}).items() if value is not None}
+    print(f"  decision    {_settings(decision) or 'every answer is accepted'}")
+    print(f"  parameters  {found['num_parameters']:,}")
+    if "operators" in found:
+        print(f"  quantised   {found['quantization']}")
+        for kind, count in found["weights_bytes"].items():
+            print(f"  constants   {kind}: {count / 1e3:,.1f} kB")
+        for arithmetic, counts in found["operators"].items():
+            print(f"  computes    {arithmetic}: {_settings(counts)}")
+    training = {key: value for key, value in found["training"].items() if key != "recipe"}
+    print(f"  training    {_settings(training) or 'not recorded'}")
+    for split, figures in found["metrics"].items():
+        print(f"  {split:11} {_settings(figures)}")
+
+
+def _settings(settings: dict) -> str:
+    return ", ".join(f"{key}={value}" for key, value in settings.items())

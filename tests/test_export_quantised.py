@@ -1,0 +1,218 @@
+"""Exporting with smaller numbers, and the self-test that a file carries."""
+
+import dataclasses
+import json
+from pathlib import Path
+
+import numpy as np
+import pytest
+import soundfile
+from model_fixtures import noise, shared_bundle, shared_recognizer, shared_tflite, sweep
+
+from speechrnn.cli import main
+from speechrnn.errors import ExportError, ModelError
+from speechrnn.export import export_bundle, pipeline
+from speechrnn.recognize import describe_model, load_model
+from speechrnn.runtime import Recognizer, read_metadata
+from speechrnn.runtime.metadata import pack
+from speechrnn.runtime.selftest import selftest_waveform
+
+RECORDINGS = [make(9000 + 1000 * n, n) for n in range(4) for make in (sweep, noise)]
+SMALLER = ("float16", "dynamic", "int8", "int4")
+
+
+@pytest.fixture(scope="module", autouse=True)
+def converted():
+    """The bundle "wide", converted once; from here on in no time."""
+    bundle = shared_bundle("wide")
+    convert = pipeline._convert_in_subprocess
+    made = convert(bundle)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(
+            pipeline, "_convert_in_subprocess", lambda b: made if b == bundle else convert(b)
+        )
+        yield
+
+
+def exported(folder: Path, quantize: pipeline.Quantization) -> pipeline.ExportResult:
+    return export_bundle(
+        shared_bundle("wide"),
+        folder / f"{quantize}.tflite",
+        quantize=quantize,
+        calibration=RECORDINGS if quantize == "int8" else (),
+        waveforms=RECORDINGS,
+    )
+
+
+@pytest.mark.parametrize("quantize", SMALLER)
+def test_a_quantised_file_answers_nearly_as_the_bundle_and_says_what_it_is(tmp_path, quantize):
+    result = exported(tmp_path, quantize)
+    assert result.comparison is not None
+    assert 0 < result.comparison.largest_difference < pipeline.TOLERANCES[quantize]
+    assert read_metadata(result.path).metadata["quantization"] == quantize
+    expected = shared_recognizer("wide").answer_many(RECORDINGS)
+    found = load_model(result.path).answer_many(RECORDINGS)
+    mean = np.abs(np.array(found) - np.array(expected)).mean()
+    assert mean < 0.3 * pipeline.TOLERANCES[quantize]
+
+
+def test_smaller_numbers_make_smaller_files(tmp_path):
+    sizes = {q: weights_of(exported(tmp_path, q).path) for q in ("none", *SMALLER)}
+    assert sizes["int4"] < sizes["dynamic"] < sizes["float16"] < sizes["none"]
+    assert sizes["int8"] < 1.2 * sizes["dynamic"]
+
+
+def weights_of(file: Path) -> int:
+    return sum(describe_model(file)["weights_bytes"].values())
+
+
+@pytest.mark.parametrize("quantize", SMALLER)
+@pytest.mark.parametrize("seconds", [0.02, 1, 60])
+def test_a_quantised_file_runs_at_every_length(tmp_path, quantize, seconds):
+    recognizer = Recognizer(exported(tmp_path, quantize).path)
+    answer = recognizer.run(noise(round(16000 * seconds)))
+    assert answer.sum() == pytest.approx(1, abs=1e-3)
+
+
+def test_the_front_end_is_the_same_in_every_file(tmp_path):
+    whole = describe_model(exported(tmp_path, "none").path)
+    for quantize in SMALLER:
+        found = describe_model(exported(tmp_path, quantize).path)
+        for kind in ("DEPTHWISE_CONV_2D", "LOG", "MAXIMUM"):
+            assert found["operators"]["float32"][kind] == whole["operators"]["float32"][kind]
+
+
+def test_what_is_integer_in_an_int8_file_can_be_read_off(tmp_path, capsys):
+    file = exported(tmp_path, "int8").path
+    assert main(["info", str(file), "--selftest"]) == 0
+    shown = capsys.readouterr().out
+    assert "quantised   int8" in shown
+    assert "computes    int8: ADD=" in shown
+    assert "self-test   within" in shown
+
+
+def test_int8_without_recordings_is_refused(tmp_path):
+    with pytest.raises(ExportError, match=r"int8 needs recordings .* expected --calibrate DATA"):
+        export_bundle(shared_bundle("wide"), tmp_path / "m.tflite", quantize="int8")
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_an_unknown_quantisation_is_refused(tmp_path):
+    with pytest.raises(ExportError, match="got 'int2', expected one of none, float16, dynamic"):
+        export_bundle(shared_bundle("wide"), tmp_path / "m.tflite", quantize="int2")  # type: ignore[arg-type]
+
+
+def test_a_file_that_answers_otherwise_too_often_is_not_written(tmp_path, monkeypatch):
+    monkeypatch.setattr(pipeline, "MOST_OTHER_ANSWERS", -0.01)
+    with pytest.raises(ExportError, match="another answer to 0 of 8 recordings, expected at most"):
+        exported(tmp_path, "dynamic")
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_ruined_weights_fail_the_self_test(tmp_path, monkeypatch):
+    monkeypatch.setattr(pipeline, "with_smaller_weights", lambda content, width: ruined(content))
+    with pytest.raises(ExportError, match=r"differs from the bundle by .* on the self-test"):
+        exported(tmp_path, "int4")
+
+
+def ruined(content: bytes) -> bytes:
+    """Every large weight ten times as large."""
+    from speechrnn.export.weights import weights
+    from speechrnn.flatbuffer import Graph
+
+    graph = Graph(content)
+    for subgraph, index, _ in weights(graph):
+        tensor = subgraph.tensors[index]
+        graph.set_constant(tensor, -10 * graph.constant(tensor), tensor.type)
+    return graph.to_bytes()
+
+
+# ------------------------------------------------------------------ on the command line
+
+
+@pytest.fixture
+def recordings(tmp_path: Path) -> Path:
+    """A folder per label, at another rate than the model's."""
+    for n, label in enumerate(("yes", "no", "go")):
+        (tmp_path / "data" / label).mkdir(parents=True)
+        sound = sweep(9000, n)
+        soundfile.write(tmp_path / "data" / label / "a.wav", sound, 22050)
+    return tmp_path / "data"
+
+
+def test_recordings_of_another_rate_calibrate(tmp_path, recordings, capsys):
+    out = tmp_path / "m.tflite"
+    call = ["export", str(shared_bundle("wide")), "--to", str(out), "--quantize", "int8"]
+    assert main([*call, "--calibrate", str(recordings), "--check", str(recordings)]) == 0
+    assert "on 3 recordings" in capsys.readouterr().out
+    assert read_metadata(out).metadata["quantization"] == "int8"
+
+
+def test_int8_without_calibration_is_one_line(tmp_path, capsys):
+    out = tmp_path / "m.tflite"
+    call = ["export", str(shared_bundle("wide")), "--to", str(out), "--quantize", "int8"]
+    assert main(call) == 2
+    error = capsys.readouterr().err
+    assert error.count("\n") == 1
+    assert "--calibrate DATA" in error
+    assert not out.exists()
+
+
+def test_calibration_data_without_audio_is_one_line(tmp_path, capsys):
+    (tmp_path / "empty").mkdir()
+    out = tmp_path / "m.tflite"
+    call = ["export", str(shared_bundle("wide")), "--to", str(out), "--quantize", "int8"]
+    assert main([*call, "--calibrate", str(tmp_path / "empty")]) == 2
+    assert capsys.readouterr().err.count("\n") == 1
+    assert not out.exists()
+
+
+# ------------------------------------------------------------------ the self-test in the file
+
+
+def test_the_self_test_s_sound_is_the_documented_one():
+    states, state = [], 1
+    for _ in range(4):
+        state = (1664525 * state + 1013904223) % 2**32
+        states.append(state)
+    assert states[0] == 1015568748
+    expected = [((state >> 16) - 32768) / 327680 for state in states]
+    np.testing.assert_array_equal(selftest_waveform(4), np.array(expected, np.float32))
+
+
+@pytest.mark.parametrize("name", ["two-way", "sequences"])
+def test_a_file_passes_its_own_self_test(name):
+    assert Recognizer(shared_tflite(name)).selftest() < 1e-5
+    assert load_model(shared_bundle(name)).selftest() < 1e-5
+
+
+def edited(path: Path, **changes: object) -> Path:
+    """``two-way.tflite`` with other metadata; None takes a key away."""
+    found = read_metadata(shared_tflite("two-way"))
+    ours = {"format", "format_version", "model_bytes", "model_sha256", "labels"}
+    kept = {key: value for key, value in found.metadata.items() if key not in ours}
+    kept = {key: value for key, value in {**kept, **changes}.items() if value is not None}
+    path.write_bytes(pack(found.model, kept, found.labels))
+    return path
+
+
+def test_a_device_that_computes_something_else_is_told(tmp_path, capsys):
+    recorded = read_metadata(shared_tflite("two-way")).metadata["selftest"]
+    probabilities = list(reversed(recorded["probabilities"]))
+    file = edited(tmp_path / "m.tflite", selftest={**recorded, "probabilities": probabilities})
+    with pytest.raises(ModelError, match="self-test differs by"):
+        Recognizer(file).selftest()
+    assert main(["info", str(file), "--selftest"]) == 2
+    assert "computes something else" in capsys.readouterr().err
+
+
+def test_a_file_of_an_older_speechrnn_has_none(tmp_path):
+    with pytest.raises(ModelError, match="carries no self-test"):
+        Recognizer(edited(tmp_path / "m.tflite", selftest=None)).selftest()
+
+
+def test_another_decision_keeps_the_self_test_true(tmp_path):
+    found = read_metadata(shared_tflite("two-way"))
+    decision = dataclasses.asdict(dataclasses.replace(found.decision, threshold=0.9))
+    file = edited(tmp_path / "m.tflite", decision=json.loads(json.dumps(decision)))
+    assert Recognizer(file).selftest() < 1e-5
