@@ -1,0 +1,283 @@
+"""Latency and size of exported files, against the stock conversion of the same weights.
+
+    python benchmarks/export.py [--rounds 25] [--accuracy BUNDLE DATA CALIBRATION] [--write]
+
+One thread, a second of sound, waveform to probabilities, files in turn, medians over the rounds.
+Models: the preset `commands` with 40 labels, and two layers of 64 and of 128 units in both
+directions on all 98 frames; untrained, for time does not depend on the weights. Stock is
+TensorFlow's converter on `model.serve` as Keras has it (batch 1, builtins only), once plain and
+once with `Optimize.DEFAULT`; it has no int8 for loops. "Arithmetic" is how many times longer a file
+takes than its multiply-adds would at the rate at which this machine multiplies matrices of
+512 x 512 in float32 with one thread, measured in the same rounds.
+
+With --accuracy, instead: how often each file of a trained bundle is right.
+"""
+
+from __future__ import annotations
+
+import argparse
+import statistics
+import sys
+import tempfile
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+sys.path.insert(0, str(Path(__file__).parent))
+from provenance import append_table
+
+from speechrnn.config import read_preset
+from speechrnn.datasets.manifest import read_data
+from speechrnn.datasets.reading import load_waveforms
+from speechrnn.export.integer import with_integers
+from speechrnn.export.ranges import find_ranges
+from speechrnn.export.weights import with_smaller_weights
+from speechrnn.flatbuffer import WITH_WEIGHTS, Graph
+
+RATE_HZ, LABELS = 16000, 40
+RESULTS = Path(__file__).parent / "results" / "export.md"
+SMALLER = ("float16", "dynamic", "int8", "int4")
+CALIBRATION = 200
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--rounds", type=int, default=25)
+    parser.add_argument("--accuracy", nargs=3, metavar=("BUNDLE", "DATA", "CALIBRATION"))
+    parser.add_argument("--write", action="store_true", help=f"append to {RESULTS.name}")
+    options = parser.parse_args()
+    table = accuracy(*options.accuracy) if options.accuracy else latency(options.rounds)
+    print(table)
+    if options.write:
+        append_table(RESULTS, table, ["tensorflow", "keras", "ai-edge-litert"])
+
+
+# ------------------------------------------------------------------ latency and size
+
+
+def latency(rounds: int) -> str:
+    lines = [
+        "| model | file | ms | times faster than stock | size kB | of stock | arithmetic |",
+        "|---|---|---|---|---|---|---|",
+    ]
+    for name, model in models().items():
+        files = convert(model, sounds(20))
+        product = matrix_product()
+        runs: dict[str, Callable[[], None]] = {kind: runner(file) for kind, file in files.items()}
+        times = in_turn({**runs, "product": product}, rounds)
+        rate = 2 * 512**3 / times.pop("product")
+        least_s = 2 * multiply_adds(files["float32"]) / rate
+        for kind, taken in times.items():
+            stock = "stock" if kind in ("stock", "float32", "float16") else "stock dynamic"
+            lines.append(
+                f"| {name} | {kind} | {1e3 * taken:.2f} | {times[stock] / taken:.2f} "
+                f"| {len(files[kind]) / 1e3:.0f} | {len(files[kind]) / len(files[stock]):.2f} "
+                f"| {taken / least_s:.1f} |"
+            )
+        alone = f"multiply-adds alone, {rate / 1e9:.0f} GFLOP/s"
+        lines.append(f"| {name} | {alone} | {1e3 * least_s:.2f} | | | | |")
+    return "\n".join(lines)
+
+
+def models() -> dict[str, Any]:
+    from speechrnn.labels import Labels
+    from speechrnn.model import ModelConfig, build_model
+
+    labels = Labels(tuple(f"word {n}" for n in range(LABELS)))
+    preset = ModelConfig.from_mapping(read_preset("commands"))
+    found = {"commands": build_model(preset, labels)}
+    for units in (64, 128):
+        sections = preset.to_mapping()
+        sections["encoder"] = {"type": "gru", "units": units, "num_layers": 2}
+        found[f"2 x BiGRU-{units}"] = build_model(ModelConfig.from_mapping(sections), labels)
+    return found
+
+
+def convert(model: Any, calibration: list[np.ndarray]) -> dict[str, bytes]:
+    """Every file of a model, as it would be exported but for its metadata."""
+    import tensorflow as tf
+
+    from speechrnn.export.convert import to_flatbuffer
+    from speechrnn.export.graph import answer
+
+    signature = tf.TensorSpec([1, None], tf.float32, name="waveform")
+    ours = to_flatbuffer(lambda w: {"probabilities": answer(model, w)}, signature, [model])
+    smaller = {
+        kind: with_integers(ours, find_ranges(ours, calibration))
+        if kind == "int8"
+        else with_smaller_weights(ours, kind)
+        for kind in SMALLER
+    }
+    compact = {kind: compacted(file) for kind, file in {"float32": ours, **smaller}.items()}
+    return {
+        "stock": stock(model, signature),
+        "stock dynamic": stock(model, signature, True),
+        **compact,
+    }
+
+
+def stock(model: Any, signature: Any, quantised: bool = False) -> bytes:
+    import keras
+    import tensorflow as tf
+
+    archive = keras.export.ExportArchive()
+    archive.track(model)
+    archive.add_endpoint("serve", model.serve, [signature])
+    with tempfile.TemporaryDirectory() as folder:
+        archive.write_out(folder, verbose=False)
+        converter = tf.lite.TFLiteConverter.from_saved_model(folder, signature_keys=["serve"])
+        converter.target_spec.supported_ops = [tf.lite.OpsSet.TFLITE_BUILTINS]
+        if quantised:
+            converter.optimizations = [tf.lite.Optimize.DEFAULT]
+        return converter.convert()
+
+
+def compacted(content: bytes) -> bytes:
+    graph = Graph(content)
+    graph.compact()
+    return graph.to_bytes()
+
+
+def sounds(count: int) -> list[np.ndarray]:
+    """Noise of drawn loudness, a second each."""
+    rng = np.random.default_rng(0)
+    return [
+        (10 ** rng.uniform(-3, -0.5) * rng.standard_normal(RATE_HZ)).astype(np.float32)
+        for _ in range(count)
+    ]
+
+
+def opened(content: bytes, samples: int, **options: Any) -> Any:
+    from ai_edge_litert.interpreter import Interpreter
+
+    interpreter = Interpreter(model_content=content, num_threads=1, **options)
+    interpreter.resize_tensor_input(interpreter.get_input_details()[0]["index"], [1, samples])
+    interpreter.allocate_tensors()
+    return interpreter
+
+
+def runner(content: bytes) -> Callable[[], None]:
+    interpreter = opened(content, RATE_HZ)
+    interpreter.set_tensor(interpreter.get_input_details()[0]["index"], sounds(1)[0][None])
+    return interpreter.invoke
+
+
+def matrix_product() -> Callable[[], None]:
+    """512 x 512 by 512 x 512 by the same interpreter: one FULLY_CONNECTED."""
+    import tensorflow as tf
+
+    from speechrnn.export.convert import to_flatbuffer
+
+    rng = np.random.default_rng(0)
+    matrix = tf.Variable(rng.standard_normal((512, 512)).astype(np.float32))
+    signature = tf.TensorSpec([512, 512], tf.float32, name="waveform")
+    content = to_flatbuffer(lambda x: {"y": tf.matmul(x, matrix)}, signature, [tf_module(matrix)])
+    from ai_edge_litert.interpreter import Interpreter
+
+    interpreter = Interpreter(model_content=content, num_threads=1)
+    interpreter.allocate_tensors()
+    interpreter.set_tensor(
+        interpreter.get_input_details()[0]["index"],
+        rng.standard_normal((512, 512)).astype(np.float32),
+    )
+    return interpreter.invoke
+
+
+def tf_module(variable: Any) -> Any:
+    import tensorflow as tf
+
+    module = tf.Module()
+    module.variable = variable
+    return module
+
+
+def in_turn(runs: dict[str, Callable[[], None]], rounds: int, times: int = 10) -> dict[str, float]:
+    """Median seconds of each, which take turns."""
+    found: dict[str, list[float]] = {name: [] for name in runs}
+    for _ in range(rounds):
+        for name, run in runs.items():
+            run()
+            started = time.perf_counter()
+            for _ in range(times):
+                run()
+            found[name].append((time.perf_counter() - started) / times)
+    return {name: statistics.median(values) for name, values in found.items()}
+
+
+def multiply_adds(content: bytes) -> int:
+    """Of a second: those of the products and convolutions, in loops as often as they run."""
+    from ai_edge_litert.interpreter import OpResolverType
+
+    graph, plain = Graph(content), OpResolverType.BUILTIN_WITHOUT_DEFAULT_DELEGATES
+    interpreter = opened(
+        content,
+        RATE_HZ,
+        experimental_preserve_all_tensors=True,
+        experimental_op_resolver_type=plain,
+    )
+    interpreter.set_tensor(interpreter.get_input_details()[0]["index"], sounds(1)[0][None])
+    interpreter.invoke()
+    total = 0
+    for operator in graph.subgraphs[0].operators:
+        kind = graph.kind(operator)
+        if kind == "WHILE":
+            body = graph.subgraphs[operator.builtinOptions.bodySubgraphIndex]
+            # The longest of what it carries are its inputs and outputs: a row an iteration.
+            shapes = [interpreter.get_tensor(int(i)).shape for i in operator.outputs]
+            products = [op for op in body.operators if graph.kind(op) == "FULLY_CONNECTED"]
+            weights = [body.tensors[op.inputs[1]].shape for op in products]
+            total += max(s[0] for s in shapes if s) * sum(int(np.prod(s)) for s in weights)
+        elif kind in WITH_WEIGHTS:
+            weight = graph.subgraphs[0].tensors[operator.inputs[1]].shape
+            output = interpreter.get_tensor(int(operator.outputs[0])).shape
+            used = weight[1:3] if kind == "DEPTHWISE_CONV_2D" else weight[1:]
+            total += int(np.prod(output)) * int(np.prod(used))
+    return total
+
+
+# ------------------------------------------------------------------ accuracy
+
+
+def accuracy(bundle: str, data: str, calibration: str) -> str:
+    from speechrnn.bundle import load_bundle
+
+    model, info = load_bundle(bundle)
+    rate_hz = info.sections["features"]["sample_rate_hz"]
+    rows = read_data(calibration)
+    seen, _ = load_waveforms(rows[:: max(1, len(rows) // CALIBRATION)], rate_hz, 1)
+    loaded, _ = load_waveforms(read_data(data), rate_hz, 1)
+    lines = [
+        "| file | accuracy % | against float32 | other answers | size kB |",
+        "|---|---|---|---|---|",
+    ]
+    files = convert(model, [waveform for _, waveform in seen])
+    answers = {kind: answered(file, [w for _, w in loaded]) for kind, file in files.items()}
+    wanted = np.array([info.labels.id_of(row.text) - 1 for row, _ in loaded])
+    for kind, said in answers.items():
+        right, whole = 100 * np.mean(said == wanted), 100 * np.mean(answers["float32"] == wanted)
+        lines.append(
+            f"| {kind} | {right:.2f} | {right - whole:+.2f} "
+            f"| {int((said != answers['float32']).sum())} of {len(said)} "
+            f"| {len(files[kind]) / 1e3:.0f} |"
+        )
+    return "\n".join(lines)
+
+
+def answered(content: bytes, waveforms: list[np.ndarray]) -> np.ndarray:
+    found = []
+    interpreter, samples = None, 0
+    for waveform in waveforms:
+        if interpreter is None or len(waveform) != samples:
+            interpreter, samples = opened(content, len(waveform)), len(waveform)
+        interpreter.set_tensor(interpreter.get_input_details()[0]["index"], waveform[None])
+        interpreter.invoke()
+        output = interpreter.get_output_details()[0]["index"]
+        found.append(int(interpreter.get_tensor(output)[0].argmax()))
+    return np.array(found)
+
+
+if __name__ == "__main__":
+    main()
