@@ -26,6 +26,7 @@ quality: $(VENV)/dev.installed        ## the README's table of accuracies: hours
 benchmarks: $(VENV)/benchmarks.installed ## the other tables under benchmarks/, and their results files
 	$(RUN)/python benchmarks/front_end.py --write
 	$(RUN)/python benchmarks/decoding.py --write
+	$(RUN)/python benchmarks/export.py --write
 	$(RUN)/python benchmarks/augmentation.py --write
 	$(RUN)/python benchmarks/training_speed.py --write
 
