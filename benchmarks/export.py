@@ -10,6 +10,9 @@ once with `Optimize.DEFAULT`; it has no int8 for loops. "Arithmetic" is how many
 takes than its multiply-adds would at the rate at which this machine multiplies matrices of
 512 x 512 in float32 with one thread, measured in the same rounds.
 
+Streaming: the preset reading in one direction, a chunk of 40 ms a call, by the signature that
+carries its state, and the whole of StreamingRecognizer.
+
 With --accuracy, instead: how often each file of a trained bundle is right.
 """
 
@@ -36,6 +39,7 @@ from speechrnn.export.integer import with_integers
 from speechrnn.export.ranges import find_ranges
 from speechrnn.export.weights import with_smaller_weights
 from speechrnn.flatbuffer import WITH_WEIGHTS, Graph
+from speechrnn.model import SECTIONS
 
 RATE_HZ, LABELS = 16000, 40
 RESULTS = Path(__file__).parent / "results" / "export.md"
@@ -79,7 +83,37 @@ def latency(rounds: int) -> str:
             )
         alone = f"multiply-adds alone, {rate / 1e9:.0f} GFLOP/s"
         lines.append(f"| {name} | {alone} | {1e3 * least_s:.2f} | | | | |")
-    return "\n".join(lines)
+    return "\n".join([*lines, "", *streaming(rounds)])
+
+
+def streaming(rounds: int) -> list[str]:
+    """Milliseconds of a chunk of a stream, and the share of the time that it lasts."""
+    from speechrnn.bundle import save_bundle
+    from speechrnn.export import export_bundle
+    from speechrnn.labels import Labels
+    from speechrnn.model import ModelConfig, build_model
+    from speechrnn.runtime import StreamingRecognizer
+
+    sections = {name: dict(read_preset("commands")[name]) for name in SECTIONS}
+    sections["encoder"]["bidirectional"] = False
+    sections["features"]["normalisation"] = "training"
+    labels = Labels(tuple(f"word {n}" for n in range(LABELS)))
+    model = build_model(ModelConfig.from_mapping(sections), labels)
+    lines = ["| stream | ms a chunk of 40 ms | of real time |", "|---|---|---|"]
+    with tempfile.TemporaryDirectory() as folder:
+        save_bundle(Path(folder) / "bundle", model, training={"finished": True}, metrics={})
+        for kind in ("none", "dynamic"):
+            file = Path(folder) / f"{kind}.tflite"
+            export_bundle(Path(folder) / "bundle", file, quantize=kind, streaming=True)
+            heard = StreamingRecognizer(file, threshold=1.0)
+            (chunk,) = sounds(1)
+            chunk = chunk[: heard.sample_rate_hz // 25]
+            heard.feed(np.zeros(300, np.float32))
+            taken = in_turn({"": lambda heard=heard, chunk=chunk: heard.feed(chunk)}, rounds, 25)[
+                ""
+            ]
+            lines.append(f"| one way, {kind} | {1e3 * taken:.2f} | 1/{0.04 / taken:.0f} |")
+    return lines
 
 
 def models() -> dict[str, Any]:
@@ -104,7 +138,9 @@ def convert(model: Any, calibration: list[np.ndarray]) -> dict[str, bytes]:
     from speechrnn.export.graph import answer
 
     signature = tf.TensorSpec([1, None], tf.float32, name="waveform")
-    ours = to_flatbuffer(lambda w: {"probabilities": answer(model, w)}, signature, [model])
+    ours = to_flatbuffer(
+        "serve", lambda w: {"probabilities": answer(model, w)}, [signature], [model]
+    )
     smaller = {
         kind: with_integers(ours, find_ranges(ours, calibration))
         if kind == "int8"
@@ -174,7 +210,9 @@ def matrix_product() -> Callable[[], None]:
     rng = np.random.default_rng(0)
     matrix = tf.Variable(rng.standard_normal((512, 512)).astype(np.float32))
     signature = tf.TensorSpec([512, 512], tf.float32, name="waveform")
-    content = to_flatbuffer(lambda x: {"y": tf.matmul(x, matrix)}, signature, [tf_module(matrix)])
+    content = to_flatbuffer(
+        "serve", lambda x: {"y": tf.matmul(x, matrix)}, [signature], [tf_module(matrix)]
+    )
     from ai_edge_litert.interpreter import Interpreter
 
     interpreter = Interpreter(model_content=content, num_threads=1)

@@ -22,7 +22,7 @@ if TYPE_CHECKING:
     from speechrnn.model import ModelConfig, SpeechModel, build_model
     from speechrnn.recipe import Recipe
     from speechrnn.recognize import load_model
-    from speechrnn.runtime import Recognizer
+    from speechrnn.runtime import Recognizer, StreamingRecognizer
     from speechrnn.train import train_model
     from speechrnn.transcribe import transcribe_files
 
@@ -35,6 +35,7 @@ _HOMES = {
     "Recognizer": "runtime",
     "SpeechModel": "model",
     "SpeechRNNError": "errors",
+    "StreamingRecognizer": "runtime",
     "Transcript": "decoding",
     "Word": "decoding",
     "build_model": "model",
@@ -57,6 +58,7 @@ __all__ = [
     "Recognizer",
     "SpeechModel",
     "SpeechRNNError",
+    "StreamingRecognizer",
     "Transcript",
     "Word",
     "__version__",

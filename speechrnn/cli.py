@@ -200,6 +200,11 @@ def make_parser() -> argparse.ArgumentParser:
     export.add_argument(
         "--calibrate", metavar="DATA", help="for int8: recordings that show how large values become"
     )
+    export.add_argument(
+        "--streaming",
+        action="store_true",
+        help="also chunk by chunk; for encoders of one direction",
+    )
     export.add_argument("--check", metavar="DATA", help="compare with the bundle on these")
     export.add_argument("--force", action="store_true", help="replace an existing file")
 
@@ -221,11 +226,28 @@ def make_parser() -> argparse.ArgumentParser:
     lm.add_argument("--seed", type=int, default=0, help="of a GRU")
     lm.add_argument("--force", action="store_true", help="replace an existing file")
 
+    listen = _add(choices, "listen", "hear commands in sound as it comes", model_commands)
+    _add_model(listen)
+    listen.add_argument(
+        "--threshold", type=_share, metavar="P", help="least confidence; default: the model's"
+    )
+
     info = _add(choices, "info", "what a model says about itself", model_commands)
     _add_model(info)
     info.add_argument("--json", metavar="F", help="write everything; - is standard output")
     info.add_argument("--selftest", action="store_true", help="does it compute here what it should")
     return parser
+
+
+def _share(text: str) -> float:
+    """A number from 0 to 1."""
+    try:
+        value = float(text)
+    except ValueError:
+        value = float("nan")
+    if not 0 <= value <= 1:
+        raise argparse.ArgumentTypeError(f"got {text!r}, expected a number from 0 to 1")
+    return value
 
 
 def _add(

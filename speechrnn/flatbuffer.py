@@ -43,7 +43,11 @@ class Graph:
 
     def kind(self, operator: Any) -> str:
         """The operator's name, ``"FULLY_CONNECTED"``."""
-        code = self.model.operatorCodes[operator.opcodeIndex]
+        return self.kind_of_code(operator.opcodeIndex)
+
+    def kind_of_code(self, index: int) -> str:
+        """The name of an operator code, by its place."""
+        code = self.model.operatorCodes[index]
         return _NAMES[max(code.builtinCode, code.deprecatedBuiltinCode)]
 
     def custom_operators(self) -> list[str]:
@@ -122,6 +126,28 @@ class Graph:
         operator.opcodeIndex = self.code(kind)
         operator.inputs, operator.outputs = np.array(inputs, np.int32), np.array(outputs, np.int32)
         return operator
+
+    def add_signature(self, other: Graph) -> None:
+        """Take over another file's graphs, behind our own, and its signatures.
+
+        The converter makes one signature a file. ``other`` is of no use afterwards.
+        """
+        buffers, graphs = len(self.model.buffers), len(self.subgraphs)
+        codes = len(self.model.operatorCodes)
+        for subgraph in other.subgraphs:
+            for tensor in subgraph.tensors:
+                tensor.buffer += buffers
+            for operator in subgraph.operators:
+                operator.opcodeIndex += codes
+                if other.kind_of_code(operator.opcodeIndex - codes) == "WHILE":
+                    operator.builtinOptions.condSubgraphIndex += graphs
+                    operator.builtinOptions.bodySubgraphIndex += graphs
+        for signature in other.model.signatureDefs:
+            signature.subgraphIndex += graphs
+        self.model.buffers += other.model.buffers
+        self.model.operatorCodes += other.model.operatorCodes
+        self.model.subgraphs += other.subgraphs
+        self.model.signatureDefs += other.model.signatureDefs
 
     def replace_outputs(self, by: Mapping[int, int]) -> None:
         """Answer with other tensors of the main graph, under the names of those they stand for."""

@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 import argparse
-from typing import TYPE_CHECKING
+import dataclasses
+import io
+import json
+import sys
+from typing import cast
 
-from speechrnn.commands import OK, write_json
+import numpy as np
 
-if TYPE_CHECKING:
-    import numpy as np
+from speechrnn.commands import OK, complain, write_json
 
 # Recordings to calibrate integers on: ranges hardly widen beyond.
 MOST_CALIBRATION = 200
@@ -35,6 +38,7 @@ def export(options: argparse.Namespace) -> int:
         options.to,
         quantize=options.quantize,
         calibration=recordings(options.calibrate, MOST_CALIBRATION),
+        streaming=options.streaming,
         waveforms=recordings(options.check),
         overwrite=options.force,
     )
@@ -64,6 +68,50 @@ def info(options: argparse.Namespace) -> int:
     if options.selftest:
         print(f"  self-test   within {load_model(options.model).selftest():.1e}")
     return OK
+
+
+def listen(options: argparse.Namespace) -> int:
+    """Hear commands in sound that comes on standard input, a line for each."""
+    from speechrnn.errors import ConfigError
+    from speechrnn.runtime import StreamingRecognizer
+
+    heard = StreamingRecognizer(options.model, threshold=options.threshold)
+    if sys.stdin.isatty():
+        raise ConfigError(
+            "standard input: is a terminal, expected mono sound of 16-bit samples at "
+            f"{heard.sample_rate_hz} Hz, for example from "
+            f"arecord -q -f S16_LE -r {heard.sample_rate_hz} -c 1 -t raw |"
+        )
+    if not heard.of_sequences and heard.recognizer.threshold == 0:
+        complain(
+            f"{options.model}: no threshold was picked, so everything is taken for a command; pass "
+            "--threshold 0.9, or pick one with speechrnn evaluate --false-alarms-per-hour"
+        )
+    said, rest = "", b""
+    sound = cast(io.BufferedReader, sys.stdin.buffer)
+    while content := sound.read1(heard.sample_rate_hz // 25 * 2):
+        content = rest + content
+        whole = len(content) // 2 * 2
+        samples = np.frombuffer(content[:whole], "<i2").astype(np.float32) / 32768
+        rest = content[whole:]
+        for event in heard.feed(samples):
+            _print_line(
+                {"label": event.label, "time": event.time_s, "confidence": event.confidence}
+            )
+        if heard.text != said:
+            said = heard.text
+            _print_line({"text": said, "final": False})
+    if heard.of_sequences:
+        found = heard.finish_transcript()
+        words = [dataclasses.asdict(word) for word in found.words]
+        _print_line(
+            {"text": found.text, "confidence": found.confidence, "words": words, "final": True}
+        )
+    return OK
+
+
+def _print_line(record: dict) -> None:
+    print(json.dumps(record, ensure_ascii=False), flush=True)
 
 
 def _print_description(found: dict) -> None:

@@ -108,6 +108,7 @@ PUBLIC = {
     "Recognizer",
     "SpeechModel",
     "SpeechRNNError",
+    "StreamingRecognizer",
     "Transcript",
     "Word",
     "__version__",
@@ -206,7 +207,7 @@ def late():
 
 def test_the_runtime_uses_next_to_nothing():
     modules = [module for module in FILES if layer_of(module) == "runtime"]
-    assert len(modules) == 4
+    assert len(modules) == 5
     seen, waiting = set(), list(modules)
     while waiting:  # and what it uses uses no more
         module = waiting.pop()

@@ -12,6 +12,7 @@ from model_fixtures import (
     ENCODER_SETTINGS,
     HEAD_SETTINGS,
     MODELS,
+    converting_to,
     make_model,
     noise,
     save,
@@ -43,7 +44,7 @@ each_model = pytest.mark.parametrize("name", sorted(MODELS))
 def flatbuffer(monkeypatch: pytest.MonkeyPatch) -> bytes:
     """What the converter made of the bundle "two-way"; from here on it makes it in no time."""
     model = read_metadata(shared_tflite("two-way")).model
-    monkeypatch.setattr(pipeline, "_convert_in_subprocess", lambda bundle: model)
+    monkeypatch.setattr(pipeline, "_convert_in_subprocess", converting_to(model))
     return model
 
 
@@ -150,7 +151,7 @@ def test_a_custom_operator_is_caught(flatbuffer, code):
 
 def test_a_file_with_a_custom_operator_is_not_written(flatbuffer, tmp_path, monkeypatch):
     custom = with_operator(flatbuffer, "FlexErf")
-    monkeypatch.setattr(pipeline, "_convert_in_subprocess", lambda bundle: custom)
+    monkeypatch.setattr(pipeline, "_convert_in_subprocess", converting_to(custom))
     with pytest.raises(ExportError, match="FlexErf"):
         export_bundle(shared_bundle("two-way"), tmp_path / "m.tflite")
     assert list(tmp_path.iterdir()) == []
@@ -182,7 +183,7 @@ def with_other_front_end(flatbuffer: bytes) -> bytes:
 
 def test_a_front_end_that_differs_from_training_is_caught(flatbuffer, tmp_path, monkeypatch):
     corrupted = with_other_front_end(flatbuffer)
-    monkeypatch.setattr(pipeline, "_convert_in_subprocess", lambda bundle: corrupted)
+    monkeypatch.setattr(pipeline, "_convert_in_subprocess", converting_to(corrupted))
     message = refused(tmp_path)
     assert re.search(r"differs from the bundle by \S+ on the self-test", message)
     assert "nothing was written" in message
@@ -195,7 +196,7 @@ def test_the_file_with_another_front_end_would_have_run(flatbuffer):
 
 def test_recordings_catch_what_the_self_test_lets_pass(flatbuffer, tmp_path, monkeypatch):
     corrupted = with_other_front_end(flatbuffer)
-    monkeypatch.setattr(pipeline, "_convert_in_subprocess", lambda bundle: corrupted)
+    monkeypatch.setattr(pipeline, "_convert_in_subprocess", converting_to(corrupted))
     monkeypatch.setattr(pipeline, "_selftest_difference", lambda recognizer, bundle: 0.0)
     assert "on 2 recordings" in refused(tmp_path, waveforms=[sweep(16000), noise(9000)])
 

@@ -24,6 +24,7 @@ from speechrnn.flatbuffer import Graph
 
 WIDTH, UNITS = 20, 32
 KINDS = {"gru": keras.layers.GRU, "lstm": keras.layers.LSTM, "simple": keras.layers.SimpleRNN}
+SIGNATURE = tf.TensorSpec([1, None], tf.float32, name="waveform")
 INT8, INT4 = schema.TensorType.INT8, schema.TensorType.INT4
 
 
@@ -38,9 +39,7 @@ def network(kind: str) -> tuple[bytes, list[keras.Layer]]:
         layer.set_weights([rng.normal(0, 2 * scale, w.shape) for w in layer.get_weights()])
     return (
         to_flatbuffer(
-            lambda waveform: {"states": _states(waveform, made)},
-            tf.TensorSpec([1, None], tf.float32, name="waveform"),
-            made,
+            "serve", lambda waveform: {"states": _states(waveform, made)}, [SIGNATURE], made
         ),
         made,
     )

@@ -32,10 +32,11 @@ class TimeConvolution(layers.Layer):
         self.kernel, self.stride = kernel, stride
         self.convolution = layers.Conv1D(filters, kernel, strides=stride, name="convolution")
         self.norm = layers.LayerNormalization(name="norm")
+        self.pad = padded  # a stream has what came before in its place
 
     def call(self, frames: Any, frame_mask: Any = None) -> tuple[Any, Any]:
         """float32 ``[batch, frames, features]`` -> ``[batch, steps, filters]``, and the mask."""
-        frames, mask = _padded(frames, frame_mask, self.kernel, self.stride)
+        frames, mask = self.pad(frames, frame_mask, self.kernel, self.stride)
         return ops.relu(self.norm(self.convolution(frames))), mask
 
 
@@ -59,6 +60,7 @@ class SpectralConvolutions(layers.Layer):
             layers.LayerNormalization(name=f"norm_{i}") for i in range(len(SPECTRAL_KERNELS))
         ]
         self.bands: Any = None
+        self.pad = padded  # a stream has what came before in its place
         self.merge = layers.Dense(width, name="merge")
         self.merge_norm = layers.LayerNormalization(name="merge_norm")
 
@@ -74,7 +76,7 @@ class SpectralConvolutions(layers.Layer):
         for (kernel, bands), convolution, norm in zip(
             SPECTRAL_KERNELS, self.convolutions, self.norms, strict=True
         ):
-            found, mask = _padded(found, mask, kernel, SPECTRAL_STRIDE)
+            found, mask = self.pad(found, mask, kernel, SPECTRAL_STRIDE)
             found = ops.pad(found, ((0, 0), (0, 0), (bands // 2, bands // 2), (0, 0)))
             found = _by_frame(norm, convolution(found))
         return ops.relu(self.merge_norm(self.merge(_flat(found)))), mask
@@ -91,7 +93,7 @@ def _flat(found: Any) -> Any:
     return ops.reshape(found, (ops.shape(found)[0], -1, found.shape[2] * found.shape[3]))
 
 
-def _padded(frames: Any, mask: Any, kernel: int, stride: int) -> tuple[Any, Any]:
+def padded(frames: Any, mask: Any, kernel: int, stride: int) -> tuple[Any, Any]:
     """Frames with zeros before, behind, and where the mask says so; and the mask of the steps."""
     if mask is not None:
         inside = ops.reshape(mask, (*ops.shape(mask), *[1] * (len(frames.shape) - 2)))

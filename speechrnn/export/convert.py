@@ -8,18 +8,25 @@ their values with Keras 3 (docs/adr/0005-conversion-path.md).
 
 from __future__ import annotations
 
+import json
 import sys
 import tempfile
 from collections.abc import Callable, Sequence
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
 from speechrnn.bundle import load_bundle
 from speechrnn.extras import require_training
+from speechrnn.flatbuffer import Graph
 
 
-def convert(bundle: Path, out: Path) -> None:
-    """Write the flatbuffer of the bundle's serving graph: ``[1, samples]`` -> ``[1, ...]``."""
+def convert(bundle: Path, out: Path, *, streaming: bool = False) -> None:
+    """Write the flatbuffer of the bundle's serving graph: ``[1, samples]`` -> ``[1, ...]``.
+
+    With ``streaming`` it has a second signature, ``stream``, and its plan stands in ``out`` with
+    ``.json`` behind it.
+    """
     require_training("export")
     import tensorflow as tf
 
@@ -27,15 +34,26 @@ def convert(bundle: Path, out: Path) -> None:
 
     model, _ = load_bundle(bundle)
     flatbuffer = to_flatbuffer(
+        "serve",
         lambda waveform: model.config.head.exported(answer(model, waveform)),
-        tf.TensorSpec([1, None], tf.float32, name="waveform"),
+        [tf.TensorSpec([1, None], tf.float32, name="waveform")],
         [model],
     )
+    if streaming:
+        from speechrnn.export.streaming import endpoint, plan_stream
+
+        plan = plan_stream(model)
+        both = Graph(flatbuffer)
+        both.add_signature(Graph(to_flatbuffer("stream", *endpoint(model, plan), [model])))
+        flatbuffer = both.to_bytes()
+        Path(f"{out}.json").write_text(json.dumps(asdict(plan)), encoding="utf-8")
     out.write_bytes(flatbuffer)
 
 
-def to_flatbuffer(function: Callable[[Any], Any], signature: Any, tracked: Sequence[Any]) -> bytes:
-    """The flatbuffer of a function of one tensor, of the specification ``signature``.
+def to_flatbuffer(
+    name: str, function: Callable[..., Any], signature: Sequence[Any], tracked: Sequence[Any]
+) -> bytes:
+    """The flatbuffer of a function of tensors of this signature, which gets this name.
 
     ``tracked`` are the Keras objects whose variables it uses.
     """
@@ -45,10 +63,10 @@ def to_flatbuffer(function: Callable[[Any], Any], signature: Any, tracked: Seque
     archive = keras.export.ExportArchive()
     for used in tracked:
         archive.track(used)
-    archive.add_endpoint(name="serve", fn=function, input_signature=[signature])
+    archive.add_endpoint(name=name, fn=function, input_signature=signature)
     with tempfile.TemporaryDirectory(prefix="speechrnn-") as folder:
         archive.write_out(folder, verbose=False)
-        converter = tf.lite.TFLiteConverter.from_saved_model(folder, signature_keys=["serve"])
+        converter = tf.lite.TFLiteConverter.from_saved_model(folder, signature_keys=[name])
         converter.target_spec.supported_ops = [tf.lite.OpsSet.TFLITE_BUILTINS]
         # Else an output of a loop is put together anew in every iteration (export/graph.py).
         converter._experimental_enable_dynamic_update_slice = True
@@ -56,4 +74,4 @@ def to_flatbuffer(function: Callable[[Any], Any], signature: Any, tracked: Seque
 
 
 if __name__ == "__main__":
-    convert(Path(sys.argv[1]), Path(sys.argv[2]))
+    convert(Path(sys.argv[1]), Path(sys.argv[2]), streaming="--streaming" in sys.argv[3:])

@@ -15,7 +15,8 @@ docs/adr/0010-export-graph.md has the measurements.
 from __future__ import annotations
 
 import functools
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any
 
@@ -34,17 +35,26 @@ STEPS = 4
 
 def answer(model: SpeechModel, waveform: Any) -> Any:
     """``model.serve``, with the front end and recurrent layers that TFLite runs fast."""
-    replaced: list[tuple[Any, str, Callable[..., Any]]] = []
-    features = model.config.features
+    loops = (
+        [(model.encoder, "run_layer", run_in_loop)] if hasattr(model.encoder, "run_layer") else []
+    )
+    with with_replaced(model, loops):
+        return model.serve(waveform)
+
+
+@contextmanager
+def with_replaced(
+    model: SpeechModel, functions: Sequence[tuple[Any, str, Callable[..., Any]]]
+) -> Iterator[None]:
+    """Within, layers have these functions under these names, and the front end its fast one."""
+    replaced, features = list(functions), model.config.features
     if can_factor(features):
         replaced.append((model.front_end, "log_mel", functools.partial(log_mel, features)))
-    if hasattr(model.encoder, "run_layer"):
-        replaced.append((model.encoder, "run_layer", run_in_loop))
     before = [getattr(layer, name) for layer, name, _ in replaced]
-    for layer, name, faster in replaced:
-        setattr(layer, name, faster)
+    for layer, name, function in replaced:
+        setattr(layer, name, function)
     try:
-        return model.serve(waveform)
+        yield
     finally:  # the model's own graph is traced too when it is saved
         for (layer, name, _), own in zip(replaced, before, strict=True):
             setattr(layer, name, own)
@@ -68,8 +78,8 @@ def run_in_loop(layer: keras.Layer, frames: Any, mask: Any, training: bool) -> t
     """
     if mask is not None or training:
         raise ExportError("the exported graph takes whole frames without a mask, to answer only")
-    directions = _directions(layer)
-    step, num_states = _STEPS[type(_one_way(layer))]
+    directions = directions_of(layer)
+    step, num_states = step_of(layer)
     frames = frames[0]
     num_frames = tf.shape(frames)[0]
     iterations = (num_frames + STEPS - 1) // STEPS
@@ -87,7 +97,7 @@ def run_in_loop(layer: keras.Layer, frames: Any, mask: Any, training: bool) -> t
 
 
 @dataclass(frozen=True)
-class _Direction:
+class Direction:
     """The weights of one direction, with ``gates`` blocks of ``units`` columns.
 
     ``bias`` holds what may be added before the loop, ``recurrent_bias`` what may not.
@@ -101,10 +111,12 @@ class _Direction:
 
     @property
     def units(self) -> int:
+        """Values of a state."""
         return self.recurrent.shape[0]
 
     @property
     def gates(self) -> int:
+        """Blocks of columns: 3 of a GRU, 4 of an LSTM, 1 of a simple recurrent layer."""
         return self.recurrent.shape[1] // self.units
 
 
@@ -112,7 +124,17 @@ def _one_way(layer: keras.Layer) -> keras.Layer:
     return layer.forward_layer if isinstance(layer, keras.layers.Bidirectional) else layer
 
 
-def _directions(layer: keras.Layer) -> list[_Direction]:
+def step_of(layer: keras.Layer) -> tuple[Callable[..., tuple[tf.Tensor, ...]], int]:
+    """The step of a layer's cell, and how many states it carries; the first is what it puts out."""
+    return _STEPS[type(_one_way(layer))]
+
+
+def directions_of(layer: keras.Layer) -> list[Direction]:
+    """The weights of one direction or two.
+
+    Raises:
+        ExportError: The layer is not known, or set up in another way.
+    """
     if not isinstance(layer, keras.layers.Bidirectional):
         return [_direction(layer)]
     if layer.merge_mode != "concat":
@@ -120,7 +142,7 @@ def _directions(layer: keras.Layer) -> list[_Direction]:
     return [_direction(layer.forward_layer), _direction(layer.backward_layer)]
 
 
-def _direction(layer: keras.Layer) -> _Direction:
+def _direction(layer: keras.Layer) -> Direction:
     if type(layer) not in _STEPS:
         known = ", ".join(kind.__name__ for kind in _STEPS)
         raise ExportError(f"{layer.name}: is a {type(layer).__name__}, expected one of {known}")
@@ -143,7 +165,7 @@ def _direction(layer: keras.Layer) -> _Direction:
         bias = bias[0] + bias[1] - recurrent_bias
     if isinstance(layer, keras.layers.LSTM):  # the candidate last: three sigmoids side by side
         kernel, recurrent, bias = (_candidate_last(w) for w in (kernel, recurrent, bias))
-    return _Direction(kernel, bias, recurrent, recurrent_bias, layer.go_backwards)
+    return Direction(kernel, bias, recurrent, recurrent_bias, layer.go_backwards)
 
 
 def _candidate_last(weight: np.ndarray) -> np.ndarray:
@@ -165,7 +187,7 @@ def _joined(parts: Sequence[tf.Tensor]) -> tf.Tensor:
 
 def _loop(
     step: Callable[..., tuple[tf.Tensor, ...]],
-    directions: Sequence[_Direction],
+    directions: Sequence[Direction],
     inputs: tf.Tensor,
     iterations: tf.Tensor,
     num_states: int,
@@ -235,7 +257,6 @@ def _simple(
     return (tf.tanh(added[0] + entering),)
 
 
-# Keras layer -> its step, and how many states it carries; the first is what it puts out.
 _STEPS: dict[type, tuple[Callable[..., tuple[tf.Tensor, ...]], int]] = {
     keras.layers.GRU: (_gru, 1),
     keras.layers.LSTM: (_lstm, 2),

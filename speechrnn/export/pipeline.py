@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import subprocess
 import sys
@@ -9,7 +10,7 @@ import tempfile
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Literal, get_args
+from typing import TYPE_CHECKING, Any, Literal, get_args
 
 import numpy as np
 
@@ -27,6 +28,9 @@ from speechrnn.recognize import batches_by_length
 from speechrnn.runtime import Recognizer, selftest
 from speechrnn.runtime.metadata import pack
 from speechrnn.version import __version__
+
+if TYPE_CHECKING:
+    from speechrnn.model import ModelConfig
 
 Quantization = Literal["none", "float16", "dynamic", "int8", "int4"]
 # Keras against LiteRT on the self-test, largest difference of a probability. Sums of float32 in
@@ -74,6 +78,7 @@ def export_bundle(
     *,
     quantize: Quantization = "none",
     calibration: Sequence[np.ndarray] = (),
+    streaming: bool = False,
     waveforms: Sequence[np.ndarray] = (),
     overwrite: bool = False,
 ) -> ExportResult:
@@ -87,6 +92,8 @@ def export_bundle(
             in integers, states too. The front end is always in float32.
         calibration: For "int8", some hundred recordings at the model's rate, to see how large the
             values become.
+        streaming: Whether the file also has a signature that takes a chunk and the state before it;
+            for encoders that read in one direction.
         waveforms: Recordings at the model's rate on which to compare Keras with the file.
         overwrite: Whether an existing file may be replaced.
 
@@ -106,11 +113,22 @@ def export_bundle(
             "int8 needs recordings to see how large values become; expected --calibrate DATA, for "
             "example what the model was trained on"
         )
+    if quantize == "int8" and streaming:
+        raise ExportError(
+            "int8 with --streaming is not known yet; expected --quantize dynamic, or no --streaming"
+        )
     _check_output(out, overwrite)
     require_training("export")
-    flatbuffer = _quantised(_convert_in_subprocess(bundle), quantize, calibration)
+    if streaming:
+        from speechrnn.model import ModelConfig
+
+        check_streaming(ModelConfig.from_mapping(info.sections))
+    converted, plan = _convert_in_subprocess(bundle, streaming)
+    flatbuffer = _quantised(converted, quantize, calibration)
     operators = check_operators(flatbuffer)
     metadata = {**_metadata(info), "quantization": quantize}
+    if plan:
+        metadata["streaming"] = {"signature": "stream", **plan}
     with tempfile.TemporaryDirectory(prefix="speechrnn-") as folder:
         candidate = Path(folder) / "candidate.tflite"
         candidate.write_bytes(pack(flatbuffer, metadata, info.labels))
@@ -130,6 +148,28 @@ def _check_output(out: Path, overwrite: bool) -> None:
     if os.path.lexists(out) and not overwrite:
         raise OutputError(f"{out}: exists; choose another name, or pass --force to replace it")
     check_place(out)
+
+
+def check_streaming(config: ModelConfig) -> None:
+    """Refuse what cannot stream.
+
+    Raises:
+        ExportError: Says which setting stands in the way.
+    """
+    features, reason = config.features, ""
+    if features.normalisation == "utterance":
+        reason = 'features.normalisation is "utterance", which needs the end; expected "training"'
+    elif features.deltas or features.pre_emphasis:
+        reason = "features.deltas and features.pre_emphasis are not streamed; expected 0"
+    elif features.window_length < features.hop_length:
+        reason = "features.hop_ms is longer than features.window_ms"
+    elif getattr(config.encoder, "bidirectional", False):
+        reason = "encoder.bidirectional is true, and half of it begins at the end; expected false"
+    if reason:
+        raise ExportError(
+            f"{reason}; a model that cannot stream is still heard window by window "
+            "(speechrnn.runtime.StreamingRecognizer)"
+        )
 
 
 def check_operators(flatbuffer: bytes) -> tuple[str, ...]:
@@ -161,10 +201,11 @@ def _quantised(
     return graph.to_bytes()
 
 
-def _convert_in_subprocess(bundle: Path) -> bytes:
+def _convert_in_subprocess(bundle: Path, streaming: bool) -> tuple[bytes, dict[str, Any] | None]:
+    """The flatbuffer in float32; how a stream is cut, where it is to be one."""
     with tempfile.TemporaryDirectory(prefix="speechrnn-") as folder:
         out = Path(folder) / "model.tflite"
-        command = [*CONVERTER, str(bundle), str(out)]
+        command = [*CONVERTER, str(bundle), str(out), *(["--streaming"] if streaming else [])]
         try:
             run = subprocess.run(
                 command,
@@ -186,7 +227,8 @@ def _convert_in_subprocess(bundle: Path) -> bytes:
             raise ExportError(
                 f"{bundle}: the TFLite converter failed ({how}): {reason}; nothing was written"
             )
-        return out.read_bytes()
+        plan = Path(f"{out}.json")
+        return out.read_bytes(), json.loads(plan.read_bytes()) if streaming else None
 
 
 def _last_line(text: str) -> str:

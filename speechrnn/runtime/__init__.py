@@ -3,5 +3,6 @@
 from speechrnn.runtime.metadata import FileInfo as FileInfo
 from speechrnn.runtime.metadata import read_metadata as read_metadata
 from speechrnn.runtime.recognizer import Recognizer as Recognizer
+from speechrnn.runtime.streaming import StreamingRecognizer as StreamingRecognizer
 
-__all__ = ["FileInfo", "Recognizer", "read_metadata"]
+__all__ = ["FileInfo", "Recognizer", "StreamingRecognizer", "read_metadata"]

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
 import numpy as np
@@ -38,7 +38,7 @@ class Recognizer:
 
     def __init__(self, path: str | Path, *, num_threads: int = 1) -> None:
         info = read_metadata(path)
-        self.path = info.path
+        self.path, self._model, self._num_threads = info.path, info.model, num_threads
         self.metadata = info.metadata
         self.labels = info.labels
         self.sample_rate_hz: int = info.metadata["features"]["sample_rate_hz"]
@@ -97,6 +97,19 @@ class Recognizer:
             return selftest.difference(recorded, self.metadata["output"]["name"], answer)
         except ModelError as error:
             raise ModelError(f"{self.path}: {error}") from error
+
+    def signature(self, name: str) -> Callable[..., dict[str, np.ndarray]]:
+        """Another signature of the file, called with arrays by name, by an interpreter of its own.
+
+        Raises:
+            ModelError: It has none of this name.
+        """
+        try:
+            with quiet_stderr():
+                own = Interpreter(model_content=self._model, num_threads=self._num_threads)
+            return own.get_signature_runner(name)
+        except (ValueError, RuntimeError) as error:
+            raise ModelError(f"{self.path}: LiteRT cannot run {name!r} of it ({error})") from error
 
     def answer_many(self, waveforms: Sequence[np.ndarray]) -> list[np.ndarray]:
         """The answers to float32 ``[samples]`` waveforms: ``[labels]``, or ``[steps, columns]``."""

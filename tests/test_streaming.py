@@ -1,0 +1,332 @@
+"""Sound in chunks of any size: the same answers as to the whole."""
+
+import functools
+import io
+import itertools
+import json
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import tensorflow as tf
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from model_fixtures import LABELS, folder, make_model, noise, save, shared_bundle, sweep
+
+from speechrnn.cli import main
+from speechrnn.decoding.detect import DetectorConfig, detect
+from speechrnn.errors import AudioError, ExportError, ModelError
+from speechrnn.export import export_bundle
+from speechrnn.export.streaming import Plan, answer_chunk, plan_stream
+from speechrnn.model import SpeechModel
+from speechrnn.recognize import describe_model
+from speechrnn.runtime import Recognizer, StreamingRecognizer
+from speechrnn.runtime.streaming import ENDLESS, Stream, Windows
+
+ONE_WAY = {"type": "gru", "bidirectional": False, "units": 6}
+ENCODERS: dict[str, dict[str, Any]] = {
+    "plain": {"num_layers": 2},
+    "spectral": {"num_layers": 1, "spectral_filters": 3, "spectral_width": 7},
+    "conv": {"num_layers": 2, "conv_filters": 6, "conv_kernel": 3, "conv_stride": 3},
+    "conv-twice": {"num_layers": 1, "conv_filters": 6, "conv_layers": 2, "conv_stride": 2},
+    "wide-steps": {"num_layers": 1, "conv_filters": 6, "conv_kernel": 1, "conv_stride": 4},
+    "long-kernel": {"num_layers": 1, "conv_filters": 4, "conv_kernel": 9, "conv_stride": 1},
+}
+HEADS: dict[str, dict[str, Any]] = {
+    "classification": {"type": "classification", "attention_units": 7},
+    "ctc": {"type": "ctc"},
+}
+LENGTHS = (1, 400, 1000, 1040, 7777)
+
+
+@functools.cache
+def model(encoder: str, head: str) -> SpeechModel:
+    sections = {
+        "features": {"normalisation": "training", "num_coefficients": 13},
+        "encoder": {**ONE_WAY, **ENCODERS[encoder]},
+        "head": HEADS[head],
+    }
+    return make_model(sections)
+
+
+def in_chunks(made: SpeechModel, plan: Plan, waveform: np.ndarray) -> np.ndarray:
+    """What the graph of a chunk answers, call by call, to its end: what a runtime does, plainly."""
+    frames = made.config.features.num_frames(len(waveform))
+    steps = made.config.encoder.output_frames(frames)
+    padded = np.pad(waveform, (0, plan.context + plan.chunk * (steps + 20)))
+    samples, rest = padded[None, : plan.context], padded[plan.context :]
+    states: Any = [tf.zeros(shape) for shape in plan.states]
+    answers, position = [], 0
+    while position * plan.steps + plan.first_step < steps:
+        chunk = rest[None, position * plan.chunk : (position + 1) * plan.chunk]
+        true = (position + 1) * plan.chunk + plan.context <= len(waveform)
+        answer, samples, states = answer_chunk(
+            made,
+            plan,
+            tf.constant(chunk),
+            tf.constant(position),
+            tf.constant(ENDLESS if true else frames),
+            samples,
+            states,
+        )
+        answers.append(np.asarray(answer)[0])
+        position += 1
+    if plan.pooled:
+        return answers[-1]
+    return np.concatenate(answers)[-plan.first_step :][:steps]
+
+
+@pytest.mark.parametrize("head", HEADS)
+@pytest.mark.parametrize("encoder", ENCODERS)
+def test_a_stream_answers_as_the_whole_is_answered(encoder, head):
+    made = model(encoder, head)
+    plan = plan_stream(made)
+    assert plan.chunk == plan.frames * made.config.features.hop_length
+    for length in LENGTHS:
+        waveform = sweep(length, seed=length)
+        expected = np.asarray(made.serve(tf.constant(waveform[None])))[0]
+        found = in_chunks(made, plan, waveform)
+        assert found.shape == expected.shape
+        np.testing.assert_allclose(found, expected, atol=1e-5)
+
+
+def test_what_a_classifier_pools_over_is_a_second():
+    made = model("spectral", "classification")
+    plan = plan_stream(made)
+    assert plan.pooled == 25
+    long = sweep(40000)
+    found, last = in_chunks(made, plan, long), in_chunks(made, plan, long[-16000:])
+    assert np.abs(found - last).max() < 0.2  # the same second, with and without what came before
+
+
+# ------------------------------------------------------------------ files
+
+
+@functools.cache
+def streaming_file(encoder: str, head: str, quantize: Any = "none") -> Path:
+    name = f"stream-{encoder}-{head}"
+    bundle = save(model(encoder, head), folder() / name)
+    out = folder() / f"{name}-{quantize}.tflite"
+    return export_bundle(bundle, out, quantize=quantize, streaming=True).path
+
+
+def cut(waveform: np.ndarray, sizes: list[int]) -> list[np.ndarray]:
+    """Chunks of these sizes, in turn, to the end."""
+    chunks, place = [], 0
+    while place < len(waveform):
+        size = max(1, sizes[len(chunks) % len(sizes)])
+        chunks.append(waveform[place : place + size])
+        place += size
+    return chunks
+
+
+@pytest.fixture(scope="module", autouse=True)
+def files():
+    """Made before a drawn example needs them: else a failure would make them again and again."""
+    for head in HEADS:
+        streaming_file("spectral", head)
+
+
+SIZES = st.lists(st.integers(1, 3000), min_size=1, max_size=6)
+
+
+@given(length=st.integers(1, 12000), sizes=SIZES)
+@settings(max_examples=25, deadline=None)
+def test_whatever_the_chunks_a_file_answers_to_a_sequence_as_to_the_whole(length, sizes):
+    recognizer = Recognizer(streaming_file("spectral", "ctc"))
+    stream, waveform = Stream(recognizer), sweep(length, seed=length)
+    answers = [answer for chunk in cut(waveform, sizes) for answer in stream.feed(chunk)]
+    answers += stream.finish()
+    np.testing.assert_allclose(np.array(answers), recognizer.run(waveform), atol=1e-5)
+
+
+@given(length=st.integers(1, 16000), sizes=SIZES)
+@settings(max_examples=25, deadline=None)
+def test_whatever_the_chunks_a_classifier_ends_with_the_answer_to_the_whole(length, sizes):
+    recognizer = Recognizer(streaming_file("spectral", "classification"))
+    stream, waveform = Stream(recognizer), sweep(length, seed=length)
+    answers = [answer for chunk in cut(waveform, sizes) for answer in stream.feed(chunk)]
+    answers += stream.finish()
+    np.testing.assert_allclose(answers[-1], recognizer.run(waveform), atol=1e-5)
+
+
+def test_after_the_end_a_stream_begins_anew():
+    recognizer = Recognizer(streaming_file("spectral", "ctc"))
+    stream, first, second = Stream(recognizer), sweep(9000), noise(5000)
+    stream.feed(first)
+    stream.finish()
+    answers = [*stream.feed(second), *stream.finish()]
+    np.testing.assert_allclose(np.array(answers), recognizer.run(second), atol=1e-5)
+    assert stream.finish() == []
+
+
+def test_a_streaming_file_with_smaller_weights_stores_them_once():
+    plain = describe_model(streaming_file("spectral", "ctc"))
+    assert plain["streaming"]["signature"] == "stream"
+    assert plain["streaming"]["chunk"] == 640
+    smaller = streaming_file("spectral", "ctc", "dynamic")
+    recognizer = Recognizer(smaller)
+    stream, waveform = Stream(recognizer), sweep(9000)
+    answers = [*stream.feed(waveform), *stream.finish()]
+    np.testing.assert_allclose(np.array(answers), recognizer.run(waveform), atol=1e-3)
+
+
+def test_a_sequence_is_transcribed_as_it_comes():
+    file = streaming_file("spectral", "ctc")
+    heard, waveform = StreamingRecognizer(file), sweep(14000, seed=3)
+    for chunk in cut(waveform, [700]):
+        assert heard.feed(chunk) == []
+    before_the_end = heard.text
+    transcript = heard.finish_transcript()
+    whole = heard.recognizer.transcribe(waveform)
+    assert (transcript.text, transcript.duration) == (whole.text, whole.duration)
+    assert [word.start for word in transcript.words] == [word.start for word in whole.words]
+    assert transcript.confidence == pytest.approx(whole.confidence, rel=1e-3, abs=1e-6)
+    assert transcript.text.startswith(before_the_end)
+    assert heard.text == ""
+    assert heard.finish_transcript().words == ()
+
+
+# ------------------------------------------------------------------ events
+
+
+@given(sizes=SIZES, smoothing=st.integers(1, 3), hop_s=st.sampled_from([0.05, 0.1, 0.13]))
+@settings(max_examples=15, deadline=None)
+def test_a_model_of_both_directions_raises_the_events_of_its_windows(sizes, smoothing, hop_s):
+    config = DetectorConfig(0.5, hop_s, smoothing, 0.3)
+    file = two_way_file()
+    heard = StreamingRecognizer(file, config=config, threshold=0.3)
+    waveform = np.concatenate([sweep(9000, 1), noise(7000), sweep(8000, 2)])
+    found = [event for chunk in cut(waveform, sizes) for event in heard.feed(chunk)]
+    recognizer = Recognizer(file)
+    starts = config.starts(len(waveform), 16000)
+    answers = [recognizer.run(waveform[s : s + config.window_samples(16000)]) for s in starts]
+    assert found == detect(np.array(answers), LABELS, 0.3, config)
+    assert found
+
+
+@functools.cache
+def two_way_file() -> Path:
+    return export_bundle(shared_bundle("two-way"), folder() / "windows.tflite").path
+
+
+def test_sound_that_was_answered_to_is_forgotten():
+    windows = Windows(Recognizer(two_way_file()), DetectorConfig())
+    for _ in range(20):
+        windows.feed(noise(16000))
+    assert len(windows._samples) <= 16000
+
+
+def test_a_stream_of_a_classifier_raises_events():
+    heard = StreamingRecognizer(
+        streaming_file("spectral", "classification"),
+        config=DetectorConfig(refractory_s=0.5),
+        threshold=0.0,
+    )
+    assert heard.carries_state
+    events = [event for chunk in cut(sweep(48000), [333]) for event in heard.feed(chunk)]
+    events += heard.finish()
+    times = [event.time_s for event in events]
+    assert len(events) >= 4
+    assert all(later - earlier >= 0.5 - 1e-6 for earlier, later in itertools.pairwise(times))
+
+
+# ------------------------------------------------------------------ on the command line
+
+
+def listened(monkeypatch, capsys, file: Path, waveform: np.ndarray, *options: str) -> list[Any]:
+    """What ``speechrnn listen`` prints of a waveform that comes as 16-bit samples."""
+    sound = np.round(waveform * 32767).astype("<i2").tobytes()
+    monkeypatch.setattr("sys.stdin", io.TextIOWrapper(io.BytesIO(sound)))
+    assert main(["listen", str(file), *options]) == 0
+    return [json.loads(line) for line in capsys.readouterr().out.splitlines()]
+
+
+def test_listening_prints_an_event_a_line(monkeypatch, capsys):
+    waveform = np.concatenate([sweep(20000, 1), noise(9000)])
+    found = listened(monkeypatch, capsys, two_way_file(), waveform, "--threshold", "0.3")
+    assert found
+    assert found[0].keys() == {"label", "time", "confidence"}
+    assert found[0]["label"] in LABELS.symbols
+    assert found[0]["confidence"] >= 0.3
+    assert listened(monkeypatch, capsys, two_way_file(), waveform, "--threshold", "1") == []
+
+
+def test_listening_to_sequences_prints_what_was_said(monkeypatch, capsys):
+    file = streaming_file("spectral", "ctc")
+    found = listened(monkeypatch, capsys, file, sweep(14000, seed=3))
+    assert found[-1].keys() == {"text", "confidence", "words", "final"}
+    assert found[-1]["final"] is True
+    assert all(line["final"] is False for line in found[:-1])
+
+
+@pytest.mark.parametrize("threshold", ["-0.1", "1.1", "nan", "loud"])
+def test_a_threshold_that_is_none_is_refused(monkeypatch, capsys, threshold):
+    with pytest.raises(SystemExit) as stopped:
+        main(["listen", str(two_way_file()), f"--threshold={threshold}"])
+    assert stopped.value.code == 2
+    assert "expected a number from 0 to 1" in capsys.readouterr().err
+
+
+# ------------------------------------------------------------------ what is refused
+
+
+@pytest.mark.parametrize(
+    ("sections", "words"),
+    [
+        ({"features": {"normalisation": "utterance"}}, "features.normalisation"),
+        ({"features": {"normalisation": "none", "deltas": 1}}, "features.deltas"),
+        ({"features": {"normalisation": "none", "pre_emphasis": 0.97}}, "pre_emphasis"),
+        ({"encoder": {"type": "gru", "units": 5}}, "encoder.bidirectional is true"),
+    ],
+)
+def test_what_cannot_stream_is_told_why(tmp_path, sections, words):
+    whole = {
+        "features": {"normalisation": "none"},
+        "encoder": {**ONE_WAY, "num_layers": 1},
+        "head": HEADS["ctc"],
+        **sections,
+    }
+    bundle = save(make_model(whole), tmp_path / "bundle")
+    with pytest.raises(ExportError, match=words) as caught:
+        export_bundle(bundle, tmp_path / "m.tflite", streaming=True)
+    assert "\n" not in str(caught.value)
+    assert not (tmp_path / "m.tflite").exists()
+
+
+def test_int8_streams_are_not_known(tmp_path):
+    with pytest.raises(ExportError, match="int8 with --streaming is not known yet"):
+        export_bundle(
+            shared_bundle("two-way"),
+            tmp_path / "m.tflite",
+            quantize="int8",
+            calibration=[noise(16000)],
+            streaming=True,
+        )
+
+
+def test_on_the_command_line_it_is_one_line(tmp_path, capsys):
+    out = tmp_path / "m.tflite"
+    assert main(["export", str(shared_bundle("two-way")), "--to", str(out), "--streaming"]) == 2
+    assert capsys.readouterr().err.count("\n") == 1
+
+
+@pytest.mark.parametrize(
+    "chunk", [np.zeros((2, 100)), np.full(10, np.nan), np.zeros(10, np.int16), np.array("text")]
+)
+def test_a_chunk_that_is_no_sound_is_refused(chunk):
+    with pytest.raises(AudioError, match="expected finite floats"):
+        StreamingRecognizer(two_way_file()).feed(chunk)
+
+
+def test_a_sequence_model_without_a_state_is_refused():
+    from model_fixtures import shared_tflite
+
+    with pytest.raises(ModelError, match="carries no state; export it with --streaming"):
+        StreamingRecognizer(shared_tflite("sequences"))
+
+
+def test_a_classifier_has_no_transcript():
+    with pytest.raises(ModelError, match="single commands"):
+        StreamingRecognizer(two_way_file()).finish_transcript()
