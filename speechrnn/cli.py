@@ -146,6 +146,12 @@ def make_parser() -> argparse.ArgumentParser:
     train.add_argument(
         "--words", metavar="A,B,C", help="the commands; everything else becomes _unknown_"
     )
+    train.add_argument(
+        "--teacher",
+        type=Path,
+        metavar="BUNDLE",
+        help="learn from a trained model of these labels too",
+    )
     train.add_argument("--tensorboard", type=Path, metavar="DIR", help="write curves for it")
     existing = train.add_mutually_exclusive_group()
     existing.add_argument("--force", action="store_true", help="replace an existing bundle")

@@ -75,6 +75,7 @@ def train(options: argparse.Namespace) -> int:
         skip_broken=options.skip_broken,
         resume=options.resume,
         tensorboard=options.tensorboard,
+        teacher=options.teacher,
     )
     draw_training(read_log(result.bundle), result.bundle / "training.png")
     if result.composed:

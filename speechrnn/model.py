@@ -88,6 +88,8 @@ class SpeechModel(keras.Model):
         self.labels = labels
         self.temperature = 1.0  # of the answers; fitted after training (decoding.calibration)
         self.change_log_mel: Any = None  # (log mel, seed) -> log mel; set by training only
+        self.imitate: Any = None  # (inputs, logits) -> losses; set by training with a teacher only
+        self.imitation = 0.0  # their weight
         self.augmentation_seed = keras.random.SeedGenerator(seed)
         self.front_end = MFCC(config.features, name="front_end")
         self.encoder = config.encoder.build_layer()
@@ -139,7 +141,7 @@ class SpeechModel(keras.Model):
         training: bool = True,
     ) -> Any:
         """Mean of the head's loss over the batch, plus what layers add; called by Keras."""
-        del sample_weight, training
+        del sample_weight
         num_encoded = self.config.num_steps(_num_samples(x))
 
         def of(y: Mapping[str, Any]) -> Any:
@@ -151,6 +153,9 @@ class SpeechModel(keras.Model):
         if "share" in x:
             of_other = of({name: _row_before(values) for name, values in y.items()})
             losses = x["share"] * losses + (1 - x["share"]) * of_other
+        if training and self.imitate:
+            imitated = self.imitate(x, y_pred)
+            losses = (1 - self.imitation) * losses + self.imitation * imitated
         return ops.mean(losses) + sum(self.losses, 0.0)
 
     def compute_metrics(

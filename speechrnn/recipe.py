@@ -20,6 +20,7 @@ NOT_NEGATIVE = (
     "gradient_clip_norm",
     "patience",
     "class_balance",
+    "teacher_weight",
     "memory_mb",
     "checkpoint_s",
     "seed",
@@ -63,6 +64,8 @@ class TrainConfig:
             training data alone, not at what is mixed in; so does ``unknown_fraction``.
         also_fraction: Part of an epoch's words that recordings mixed in make up (--also), drawn
             anew each time, be they few or many.
+        teacher_weight: Part of the loss that is a teacher's (--teacher); the rest is the labels'.
+        teacher_temperature: What both answers are softened by before they are compared.
         silence_fraction: Part of an epoch that is made noise under the label ``_silence_``.
         unknown_fraction: Largest part of the training data of an epoch with the label
             ``_unknown_``.
@@ -87,6 +90,8 @@ class TrainConfig:
     keep: Literal["best", "last"] = "best"
     class_balance: float = 0.0
     also_fraction: float = 0.5
+    teacher_weight: float = 0.5
+    teacher_temperature: float = 2.0
     silence_fraction: float = 0.0
     unknown_fraction: float = 0.0
     memory_mb: float = 4000.0
@@ -100,6 +105,8 @@ class TrainConfig:
         self._require(self.learning_rate > 0, "learning_rate", "more than 0")
         for name in NOT_NEGATIVE:
             self._require(getattr(self, name) >= 0, name, "0 or more")
+        self._require(self.teacher_weight <= 1, "teacher_weight", "0 to 1")
+        self._require(self.teacher_temperature >= 1, "teacher_temperature", "1 or more")
         self._require(self.class_balance <= 1, "class_balance", "0 to 1")
         self._require(self.keep in ("best", "last"), "keep", "'best' or 'last'")
         for name in FRACTIONS:

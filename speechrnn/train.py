@@ -22,6 +22,7 @@ from speechrnn.datasets.augment_mel import change_log_mel
 from speechrnn.datasets.batches import prefetch
 from speechrnn.datasets.manifest import Utterance
 from speechrnn.decoding import Decision
+from speechrnn.distillation import Teacher, imitation_loss, load_teacher
 from speechrnn.epochs import Epochs
 from speechrnn.errors import AudioError, DataError
 from speechrnn.model import build_model
@@ -75,6 +76,7 @@ def train_model(
     skip_broken: bool = False,
     resume: bool = False,
     tensorboard: Path | None = None,
+    teacher: Path | None = None,
 ) -> TrainResult:
     """Train a model and keep the epoch that recognises the validation recordings best.
 
@@ -93,11 +95,12 @@ def train_model(
         skip_broken: Whether unreadable recordings are left out instead of refused.
         resume: Whether to go on from the checkpoint beside ``out``.
         tensorboard: Folder for the curves as TensorBoard reads them.
+        teacher: A bundle of the same labels to learn from as well (``teacher_weight``).
 
     Raises:
         DataError: Unusable recordings, a shared speaker, a single label.
-        ConfigError: The checkpoint is of another recipe or of other data, or ``also_fraction``
-            leaves nothing for what is mixed in.
+        ConfigError: The checkpoint is of another recipe or of other data, ``also_fraction`` leaves
+            nothing for what is mixed in, or the teacher is none for this.
         ModelError: There is no checkpoint to resume from, or it is damaged.
         OutputError: ``out`` cannot be written.
     """
@@ -106,6 +109,8 @@ def train_model(
         recipe, train_rows, val_rows, also_rows, data_name=data_name, skip_broken=skip_broken
     )
     session = _Session(recipe, data, out)
+    if teacher:
+        session.teacher = load_teacher(teacher, recipe.model, data.labels)
     session.description = {
         "data": data_name,
         "val_data": val_name,
@@ -115,6 +120,7 @@ def train_model(
         "speakers": len({example.row.speaker for example in data.train}),
         "seed": recipe.train.seed,
         "recipe": _public(recipe.to_mapping()),
+        **({"teacher": session.teacher.sha256} if session.teacher else {}),
     }
     session.build()
     if resume:
@@ -135,6 +141,7 @@ class _Session:
         prepare_augmentations(self.augmentations, recipe.model.features.sample_rate_hz)
         self.description: dict[str, Any] = {}
         self.tensorboard: TensorBoardLog | None = None
+        self.teacher: Teacher | None = None
         # Where the training stands; all of it is in the checkpoint.
         self.epoch, self.step, self.sums = 1, 0, _no_sums()
         self.log: list[dict[str, Any]] = []
@@ -159,6 +166,8 @@ class _Session:
             statistics = feature_statistics(self.model, self.shown.typical())
             self.model.front_end.set_statistics(*statistics)
         self.model.change_log_mel = change_log_mel(self.augmentations, features.hop_ms)
+        if self.teacher:
+            self.model.imitate, self.model.imitation = self._imitate, self.config.teacher_weight
         optimizer = make_optimizer(self.config, self.epoch_steps * self.epochs)
         # XLA makes TensorFlow's recurrent loops slower; JAX without it would not compile at all.
         jit_compile = False if keras.backend.backend() == "tensorflow" else "auto"
@@ -166,6 +175,11 @@ class _Session:
         optimizer.build(self.model.trainable_variables)
         self.average = WeightAverage(self.model, self.config.weight_average)
         self.identity = self._identity()
+
+    def _imitate(self, inputs: Any, logits: Any) -> Any:
+        assert self.teacher is not None
+        wanted = self.teacher.logits(inputs)
+        return imitation_loss(logits, wanted, self.config.teacher_temperature)
 
     def run(self) -> TrainResult:
         started, interrupted = time.perf_counter(), False
@@ -305,6 +319,7 @@ class _Session:
             "validation recordings": fingerprint(self.data.val),
             "recordings mixed in": fingerprint(self.data.also),
             "keras backend": keras.backend.backend(),
+            **({"teacher": self.teacher.sha256} if self.teacher else {}),
         }
 
     def _save_checkpoint(self) -> None:

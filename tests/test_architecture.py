@@ -68,6 +68,7 @@ LAYERS = [
     "language_model",
     "recurrent_language_model",
     "optimizer",
+    "distillation",
     "checkpoint",
     "tensorboard",
     "validation",

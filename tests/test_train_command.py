@@ -246,6 +246,7 @@ def test_a_label_with_one_recording_is_learnt(train: Callable, tiny_data: Path, 
 MOST_PARAMETERS = {
     "commands": 500_000,
     "commands-tiny": 80_000,
+    "streaming": 500_000,
     "sequences": 500_000,
     "characters": 500_000,
 }
