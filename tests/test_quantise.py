@@ -149,6 +149,14 @@ def test_steps_of_a_loop_share_their_weights_and_biases():
     assert len({int(op.inputs[2]) for op in products}) == 2
 
 
+@each_kind
+def test_recordings_of_silence_calibrate_without_a_crash(kind):
+    content, _ = network(kind)
+    quiet = with_integers(content, find_ranges(content, [np.zeros(9 * WIDTH, np.float32)]))
+    for waveform in waveforms(2):
+        assert np.isfinite(run(quiet, waveform)).all()
+
+
 def test_an_operator_that_is_not_known_in_integers_is_named():
     content, _ = network("gru")
     graph = Graph(content)
@@ -196,6 +204,18 @@ def test_the_ranges_of_a_loop_are_those_of_what_it_computes():
     assert low <= min(s.min() for s in states) + 1e-5
     assert high >= max(s.max() for s in states) - 1e-5
     assert -1 <= low < high <= 1
+
+
+@each_kind
+def test_ranges_are_the_same_every_time_and_of_computed_values_alone(kind):
+    """A loop's outputs that nobody reads hold what was in that memory before."""
+    content, _ = network(kind)
+    seen = waveforms(3)
+    first, graph = find_ranges(content, seen), Graph(content)
+    assert all(find_ranges(content, seen) == first for _ in range(5))
+    loops = [op for op in graph.subgraphs[0].operators if graph.kind(op) == "WHILE"]
+    assert not {(0, int(i)) for loop in loops for i in loop.outputs} & first.keys()
+    assert max(abs(bound) for found in first.values() for bound in found) < 100
 
 
 # ------------------------------------------------------------------ weights

@@ -89,7 +89,8 @@ def run_in_loop(layer: keras.Layer, frames: Any, mask: Any, training: bool) -> t
         ordered = tf.reverse(frames, [0]) if direction.backwards else frames
         projected.append(tf.matmul(tf.pad(ordered, filling), direction.kernel) + direction.bias)
     inputs = tf.reshape(_by_gate(projected, directions[0].gates), [iterations, -1])
-    outputs = _loop(step, directions, inputs, iterations, num_states)[:num_frames]
+    outputs = _loop(step, directions, inputs, iterations, num_states)
+    outputs = tf.slice(outputs, [0, 0], [num_frames, outputs.shape[1]])  # faster than [:num_frames]
     parts = tf.split(outputs, len(directions), axis=1)
     backwards = [direction.backwards for direction in directions]
     ordered = [tf.reverse(y, [0]) if back else y for y, back in zip(parts, backwards, strict=True)]
@@ -205,14 +206,15 @@ def _loop(
 
     def body(index: tf.Tensor, states: tuple[tf.Tensor, ...], outputs: tf.TensorArray) -> tuple:
         entering = tf.reshape(tf.gather(inputs, index), [STEPS, gates * width])
+        rows = tf.split(entering, STEPS, axis=0)
         leaving = []
-        for position in range(STEPS):
+        for row in rows:
             parts = [
                 _joined([direction[gate] for direction in added])
                 for added in [recurrent(states[0])]
                 for gate in range(gates)
             ]
-            states = step(entering[position : position + 1], parts, states)
+            states = step(row, parts, states)
             leaving.append(states[0])
         return index + 1, states, outputs.write(index, tf.reshape(tf.concat(leaving, 1), [-1]))
 

@@ -22,6 +22,9 @@ from speechrnn.export.weights import is_weight, quantisation, quantise_weights
 from speechrnn.flatbuffer import Graph
 
 FLOAT, INT8 = schema.TensorType.FLOAT32, schema.TensorType.INT8
+# Of a tensor that held nothing but zeros: an addition whose result has a scale 2**19 times smaller
+# than what it adds makes LiteRT abort.
+LEAST_SCALE = 1e-4
 # Scale and zero point that the specification prescribes for what these put out.
 _PRESCRIBED = {"LOGISTIC": (1 / 256, -128), "TANH": (1 / 128, 0)}
 # Operator -> its version with int8. Products are integers where their weights are.
@@ -152,7 +155,7 @@ class _Rewriting:
             if values is not None and values.dtype == np.float32 and values.size:
                 seen = float(values.min()), float(values.max())
             low, high = min(low, seen[0]), max(high, seen[1])
-        scale = max((high - low) / 255, 1e-8)
+        scale = max((high - low) / 255, LEAST_SCALE)
         return scale, int(np.clip(round(-128 - low / scale), -128, 127))
 
     # -------------------------------------------------- tensors and operators

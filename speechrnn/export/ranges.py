@@ -88,10 +88,15 @@ class _Runner:
         self._place, self._inputs = place, [int(index) for index in subgraph.inputs]
         self._outputs = [int(index) for index in subgraph.outputs]
         self._shapes: list[tuple[int, ...]] = []
+        # What a loop puts out and nobody reads is not even filled in; its body has seen the values.
+        loops = [op for op in subgraph.operators if graph.kind(op) == "WHILE"]
+        of_loops = {int(index) for loop in loops for index in loop.outputs}
         self._watched = [
             index
             for index, tensor in enumerate(subgraph.tensors)
-            if tensor.type == schema.TensorType.FLOAT32 and graph.constant(tensor) is None
+            if tensor.type == schema.TensorType.FLOAT32
+            and graph.constant(tensor) is None
+            and index not in of_loops
         ]
 
     def run(self, values: Sequence[Any]) -> list[np.ndarray]:
