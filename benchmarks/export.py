@@ -285,7 +285,7 @@ def accuracy(bundle: str, data: str, calibration: str) -> str:
     model, info = load_bundle(bundle)
     rate_hz = info.sections["features"]["sample_rate_hz"]
     rows = read_data(calibration)
-    seen, _ = load_waveforms(rows[:: max(1, len(rows) // CALIBRATION)], rate_hz, 1)
+    seen, _ = load_waveforms(rows[:: -(-len(rows) // CALIBRATION)], rate_hz, 1)
     loaded, _ = load_waveforms(read_data(data), rate_hz, 1)
     lines = [
         "| file | accuracy % | against float32 | other answers | size kB |",

@@ -233,7 +233,7 @@ def make_parser() -> argparse.ArgumentParser:
     lm.add_argument("--force", action="store_true", help="replace an existing file")
 
     listen = _add(choices, "listen", "hear commands in sound as it comes", model_commands)
-    _add_model(listen)
+    listen.add_argument("model", metavar="F.tflite", help="from speechrnn export")
     listen.add_argument(
         "--threshold", type=_share, metavar="P", help="least confidence; default: the model's"
     )

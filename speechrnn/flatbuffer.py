@@ -130,22 +130,25 @@ class Graph:
     def add_signature(self, other: Graph) -> None:
         """Take over another file's graphs, behind our own, and its signatures.
 
-        The converter makes one signature a file. ``other`` is of no use afterwards.
+        The converter makes one signature a file. ``other``, of builtin operators alone, is of no
+        use afterwards.
         """
         buffers, graphs = len(self.model.buffers), len(self.subgraphs)
-        codes = len(self.model.operatorCodes)
+        codes = [
+            self.code(other.kind_of_code(index), code.version)
+            for index, code in enumerate(other.model.operatorCodes)
+        ]
         for subgraph in other.subgraphs:
             for tensor in subgraph.tensors:
                 tensor.buffer += buffers
             for operator in subgraph.operators:
-                operator.opcodeIndex += codes
-                if other.kind_of_code(operator.opcodeIndex - codes) == "WHILE":
+                if other.kind(operator) == "WHILE":
                     operator.builtinOptions.condSubgraphIndex += graphs
                     operator.builtinOptions.bodySubgraphIndex += graphs
+                operator.opcodeIndex = codes[operator.opcodeIndex]
         for signature in other.model.signatureDefs:
             signature.subgraphIndex += graphs
         self.model.buffers += other.model.buffers
-        self.model.operatorCodes += other.model.operatorCodes
         self.model.subgraphs += other.subgraphs
         self.model.signatureDefs += other.model.signatureDefs
 

@@ -6,12 +6,19 @@ import argparse
 import dataclasses
 import io
 import json
+import os
 import sys
-from typing import cast
-
-import numpy as np
+from collections.abc import Callable, Iterator, Sequence
+from typing import TYPE_CHECKING, cast
 
 from speechrnn.commands import OK, complain, write_json
+from speechrnn.errors import ConfigError
+
+if TYPE_CHECKING:
+    import numpy as np
+
+    from speechrnn.decoding import Transcript
+    from speechrnn.decoding.detect import Detection
 
 # Recordings to calibrate integers on: ranges hardly widen beyond.
 MOST_CALIBRATION = 200
@@ -22,15 +29,21 @@ def export(options: argparse.Namespace) -> int:
     from speechrnn.bundle import read_bundle
     from speechrnn.datasets.manifest import read_data
     from speechrnn.datasets.reading import load_waveforms
-    from speechrnn.export import export_bundle
+    from speechrnn.export.pipeline import check_out, export_bundle
 
+    if options.calibrate and options.quantize != "int8":
+        raise ConfigError(
+            f"--calibrate {options.calibrate}: --quantize {options.quantize} needs none; expected "
+            "--quantize int8, or no --calibrate"
+        )
+    check_out(options.to, options.force)
     rate_hz = read_bundle(options.model).sections["features"]["sample_rate_hz"]
 
     def recordings(data: str | None, most: int | None = None) -> list[np.ndarray]:
         if not data:
             return []
         rows = read_data(data)
-        loaded, _ = load_waveforms(rows[:: max(1, len(rows) // most) if most else 1], rate_hz, 1)
+        loaded, _ = load_waveforms(rows[:: -(-len(rows) // most) if most else 1], rate_hz, 1)
         return [waveform for _, waveform in loaded]
 
     result = export_bundle(
@@ -60,25 +73,31 @@ def info(options: argparse.Namespace) -> int:
     from speechrnn.recognize import describe_model, load_model
 
     found = describe_model(options.model)
+    if options.selftest:
+        found["selftest_difference"] = load_model(options.model).selftest()
     if options.json:
         write_json(options.json, found)
     if options.json == "-":
         return OK
     _print_description(found)
     if options.selftest:
-        print(f"  self-test   within {load_model(options.model).selftest():.1e}")
+        print(f"  self-test   within {found['selftest_difference']:.1e}")
     return OK
 
 
 def listen(options: argparse.Namespace) -> int:
     """Hear commands in sound that comes on standard input, a line for each."""
-    from speechrnn.errors import ConfigError
     from speechrnn.runtime import StreamingRecognizer
 
-    heard = StreamingRecognizer(options.model, threshold=options.threshold)
-    if sys.stdin.isatty():
+    if os.path.isdir(options.model):
         raise ConfigError(
-            "standard input: is a terminal, expected mono sound of 16-bit samples at "
+            f"{options.model}: is a folder, expected a .tflite; of a bundle, "
+            f"speechrnn export {options.model} --to F.tflite"
+        )
+    heard = StreamingRecognizer(options.model, threshold=options.threshold)
+    if sys.stdin is None or sys.stdin.isatty():
+        raise ConfigError(
+            "standard input: is closed or a terminal, expected mono sound of 16-bit samples at "
             f"{heard.sample_rate_hz} Hz, for example from "
             f"arecord -q -f S16_LE -r {heard.sample_rate_hz} -c 1 -t raw |"
         )
@@ -87,27 +106,39 @@ def listen(options: argparse.Namespace) -> int:
             f"{options.model}: no threshold was picked, so everything is taken for a command; pass "
             "--threshold 0.9, or pick one with speechrnn evaluate --false-alarms-per-hour"
         )
-    said, rest = "", b""
-    sound = cast(io.BufferedReader, sys.stdin.buffer)
-    while content := sound.read1(heard.sample_rate_hz // 25 * 2):
+    feed: Callable[[np.ndarray], Sequence[Detection | Transcript]] = heard.feed
+    finish: Callable[[], Sequence[Detection | Transcript]] = heard.finish
+    if heard.of_sequences:
+        feed, finish = heard.feed_utterances, heard.finish_utterances
+    try:
+        for samples in _chunks(cast(io.BufferedReader, sys.stdin.buffer), heard.sample_rate_hz):
+            _print_heard(feed(samples))
+    finally:  # Ctrl-C is how a microphone ends
+        _print_heard(finish())
+    return OK
+
+
+def _chunks(stream: io.BufferedReader, rate_hz: int) -> Iterator[np.ndarray]:
+    """16-bit samples as they come, as floats; at most a fortieth of a second at once."""
+    import numpy as np
+
+    rest = b""
+    while content := stream.read1(rate_hz // 40 * 2):
         content = rest + content
         whole = len(content) // 2 * 2
-        samples = np.frombuffer(content[:whole], "<i2").astype(np.float32) / 32768
+        yield np.frombuffer(content[:whole], "<i2").astype(np.float32) / 32768
         rest = content[whole:]
-        for event in heard.feed(samples):
-            _print_line(
-                {"label": event.label, "time": event.time_s, "confidence": event.confidence}
-            )
-        if heard.text != said:
-            said = heard.text
-            _print_line({"text": said, "final": False})
-    if heard.of_sequences:
-        found = heard.finish_transcript()
-        words = [dataclasses.asdict(word) for word in found.words]
-        _print_line(
-            {"text": found.text, "confidence": found.confidence, "words": words, "final": True}
-        )
-    return OK
+
+
+def _print_heard(found: Sequence[Detection | Transcript]) -> None:
+    from speechrnn.decoding.detect import Detection
+
+    for one in found:
+        if isinstance(one, Detection):
+            _print_line({"label": one.label, "time": one.time_s, "confidence": one.confidence})
+        else:
+            words = [dataclasses.asdict(word) for word in one.words]
+            _print_line({"text": one.text, "confidence": one.confidence, "words": words})
 
 
 def _print_line(record: dict) -> None:

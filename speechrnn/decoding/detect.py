@@ -70,13 +70,19 @@ class Detector:
         labels: The model's labels.
         threshold: The least confidence of an event, 0 to 1.
         config: How the windows lie.
+        first_s: Where the first window begins; below 0 it reaches back before the sound.
     """
 
     def __init__(
-        self, labels: Labels, threshold: float, config: DetectorConfig | None = None
+        self,
+        labels: Labels,
+        threshold: float,
+        config: DetectorConfig | None = None,
+        *,
+        first_s: float = 0.0,
     ) -> None:
         self.labels, self.threshold = labels, threshold
-        self.config = config or DetectorConfig()
+        self.config, self.first_s = config or DetectorConfig(), first_s
         self._recent: deque[np.ndarray] = deque(maxlen=self.config.smoothing)
         self._windows = 0
         self._quiet_before = 0
@@ -89,10 +95,12 @@ class Detector:
         mean = np.mean(self._recent, axis=0)
         best = int(np.argmax(mean))
         label, confidence = self.labels.text_of(best + 1), float(mean[best])
-        if window < self._quiet_before or confidence < self.threshold or not is_command(label):
+        loud = confidence >= self.threshold  # not of an answer that is no number
+        if window < self._quiet_before or not loud or not is_command(label):
             return None
         self._quiet_before = window + refractory_windows(self.config)
-        return Detection(label, window_time_s(window, self.config), confidence)
+        time_s = max(0.0, self.first_s + window_time_s(window, self.config))
+        return Detection(label, time_s, confidence)
 
 
 def detect(

@@ -9,6 +9,7 @@ their values with Keras 3 (docs/adr/0005-conversion-path.md).
 from __future__ import annotations
 
 import json
+import re
 import sys
 import tempfile
 from collections.abc import Callable, Sequence
@@ -73,5 +74,21 @@ def to_flatbuffer(
         return converter.convert()
 
 
+def reason(error: BaseException) -> str:
+    """One line of what is wrong. Keras and autograph put theirs around it."""
+    text = str(error)
+    inner = re.findall(r"\x1b\[1m(.*?)\x1b\[0m", text, re.DOTALL)
+    lines = [line.strip() for line in (inner[-1] if inner else text).splitlines() if line.strip()]
+    return lines[-1] if lines else type(error).__name__
+
+
+def main() -> None:
+    """Convert what the command line names; a failure is one line on standard error."""
+    try:
+        convert(Path(sys.argv[1]), Path(sys.argv[2]), streaming="--streaming" in sys.argv[3:])
+    except Exception as error:
+        sys.exit(reason(error))
+
+
 if __name__ == "__main__":
-    convert(Path(sys.argv[1]), Path(sys.argv[2]), streaming="--streaming" in sys.argv[3:])
+    main()

@@ -18,16 +18,22 @@ import tensorflow as tf
 
 from speechrnn.features import LEAST_RUN, FeatureConfig, mel_filterbank, window
 
+MOST_RUN = 32
+
 
 def can_factor(config: FeatureConfig) -> bool:
     """Whether frames begin at whole runs of enough samples."""
-    run = math.gcd(config.hop_length, config.fft_length)
-    return LEAST_RUN <= run <= config.fft_length // 4
+    return LEAST_RUN <= _run(config) <= config.fft_length // 4
+
+
+def _run(config: FeatureConfig) -> int:
+    """Samples of a run: longer ones make larger matrices."""
+    return min(math.gcd(config.hop_length, config.fft_length), MOST_RUN)
 
 
 def log_mel(config: FeatureConfig, waveform: tf.Tensor) -> tf.Tensor:
     """As ``MFCC`` has them: float32 ``[1, samples]`` -> ``[1, frames, num_mels]``."""
-    run = math.gcd(config.hop_length, config.fft_length)
+    run = _run(config)
     runs = config.fft_length // run
     samples = _filled(config, waveform)
     if config.pre_emphasis:

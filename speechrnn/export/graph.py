@@ -137,6 +137,8 @@ def directions_of(layer: keras.Layer) -> list[Direction]:
         ExportError: The layer is not known, or set up in another way.
     """
     if not isinstance(layer, keras.layers.Bidirectional):
+        if getattr(layer, "go_backwards", False):
+            raise ExportError(f"{layer.name}: go_backwards is true, expected a Bidirectional layer")
         return [_direction(layer)]
     if layer.merge_mode != "concat":
         raise ExportError(f"{layer.name}: merge_mode is {layer.merge_mode!r}, expected 'concat'")

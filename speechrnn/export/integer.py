@@ -25,6 +25,7 @@ FLOAT, INT8 = schema.TensorType.FLOAT32, schema.TensorType.INT8
 # Of a tensor that held nothing but zeros: an addition whose result has a scale 2**19 times smaller
 # than what it adds makes LiteRT abort.
 LEAST_SCALE = 1e-4
+MOST_BIAS = 2**30
 # Scale and zero point that the specification prescribes for what these put out.
 _PRESCRIBED = {"LOGISTIC": (1 / 256, -128), "TANH": (1 / 128, 0)}
 # Operator -> its version with int8. Products are integers where their weights are.
@@ -189,11 +190,17 @@ class _Rewriting:
             return
         subgraph = self.graph.subgraphs[number]
         source, weight, *rest = (int(index) for index in operator.inputs)
-        if (number, weight) not in self.scales:
-            self.scales[number, weight] = quantise_weights(self.graph, subgraph.tensors[weight])
-        if not rest or rest[0] < 0:
-            return
         scale = self._parameters((number, source))[0]
+        biased = bool(rest) and rest[0] >= 0
+        if (number, weight) not in self.scales:
+            offset = self.graph.constant(subgraph.tensors[rest[0]]) if biased else None
+            # A bias is stored in units of both scales, and has to fit into 32 bits.
+            least = 0.0 if offset is None else np.abs(offset) / scale / MOST_BIAS
+            self.scales[number, weight] = quantise_weights(
+                self.graph, subgraph.tensors[weight], least_scales=least
+            )
+        if not biased:
+            return
         key = number, weight, rest[0], scale
         if key not in self.biases:
             bias = subgraph.tensors[rest[0]]

@@ -17,6 +17,7 @@ import numpy as np
 from speechrnn.bundle import BundleInfo, read_bundle, read_selftest
 from speechrnn.config import to_mapping
 from speechrnn.decoding.calibration import apply_temperature
+from speechrnn.decoding.ctc import greedy
 from speechrnn.errors import ExportError, OutputError
 from speechrnn.export.integer import with_integers
 from speechrnn.export.ranges import find_ranges
@@ -117,7 +118,7 @@ def export_bundle(
         raise ExportError(
             "int8 with --streaming is not known yet; expected --quantize dynamic, or no --streaming"
         )
-    _check_output(out, overwrite)
+    check_out(out, overwrite)
     require_training("export")
     if streaming:
         from speechrnn.model import ModelConfig
@@ -134,6 +135,8 @@ def export_bundle(
         candidate.write_bytes(pack(flatbuffer, metadata, info.labels))
         recognizer = Recognizer(candidate)
         difference = _selftest_difference(recognizer, info)
+        if streaming:
+            _check_stream(recognizer, info)
         comparison = _compare(recognizer, bundle, waveforms) if waveforms else None
         answer = recognizer.run(selftest.selftest_waveform(selftest.NUM_SAMPLES))
     metadata["selftest"] = selftest.record(metadata["output"]["name"], answer)
@@ -142,7 +145,12 @@ def export_bundle(
     return ExportResult(out, len(content), operators, difference, comparison)
 
 
-def _check_output(out: Path, overwrite: bool) -> None:
+def check_out(out: Path, overwrite: bool) -> None:
+    """Refuse a place where no file can be written, or where there is one.
+
+    Raises:
+        OutputError: Says why.
+    """
     if os.path.isdir(out):
         raise OutputError(f"{out}: is a folder, expected a file name such as {out}/model.tflite")
     if os.path.lexists(out) and not overwrite:
@@ -158,17 +166,23 @@ def check_streaming(config: ModelConfig) -> None:
     """
     features, reason = config.features, ""
     if features.normalisation == "utterance":
-        reason = 'features.normalisation is "utterance", which needs the end; expected "training"'
+        reason = 'features.normalisation: got "utterance", which needs the end; expected "training"'
     elif features.deltas or features.pre_emphasis:
-        reason = "features.deltas and features.pre_emphasis are not streamed; expected 0"
+        reason = (
+            f"features.deltas, features.pre_emphasis: got {features.deltas}, "
+            f"{features.pre_emphasis:g}, which are not streamed; expected 0, 0"
+        )
     elif features.window_length < features.hop_length:
-        reason = "features.hop_ms is longer than features.window_ms"
+        reason = (
+            f"features.hop_ms: got {features.hop_ms:g}, expected at most features.window_ms "
+            f"({features.window_ms:g}) to stream"
+        )
     elif getattr(config.encoder, "bidirectional", False):
-        reason = "encoder.bidirectional is true, and half of it begins at the end; expected false"
+        reason = "encoder.bidirectional: got true, half of which begins at the end; expected false"
     if reason:
         raise ExportError(
-            f"{reason}; a model that cannot stream is still heard window by window "
-            "(speechrnn.runtime.StreamingRecognizer)"
+            f"{reason}; train such a model, with --preset streaming for one, or leave out "
+            "--streaming: speechrnn listen asks any classifier window by window"
         )
 
 
@@ -278,6 +292,23 @@ def _selftest_difference(recognizer: Recognizer, info: BundleInfo) -> float:
     return difference
 
 
+def _check_stream(recognizer: Recognizer, info: BundleInfo) -> None:
+    """Hold the answers to chunks against those to the whole, which is no longer than is pooled."""
+    from speechrnn.runtime.streaming import Stream
+
+    waveform, _ = read_selftest(info.path)
+    stream = Stream(recognizer)
+    answers = [*stream.feed(waveform), *stream.finish()]
+    found = answers[-1] if recognizer.metadata["streaming"]["pooled"] else np.array(answers)
+    difference = _largest_difference(recognizer, found, recognizer.run(waveform))
+    tolerance = TOLERANCES[recognizer.metadata["quantization"]]
+    if not difference <= tolerance:
+        raise ExportError(
+            f"{info.path}: answers to chunks differ by {difference:.2g} from those to the whole of "
+            f"the self-test, expected at most {tolerance:g}; nothing was written"
+        )
+
+
 def _largest_difference(recognizer: Recognizer, actual: np.ndarray, expected: np.ndarray) -> float:
     """Of probabilities; in float32 of their logarithms, where the model answers with these."""
     if actual.shape != expected.shape:
@@ -286,6 +317,13 @@ def _largest_difference(recognizer: Recognizer, actual: np.ndarray, expected: np
     if logarithms and recognizer.metadata["quantization"] != "none":
         actual, expected = np.exp(actual), np.exp(expected)
     return float(np.max(np.abs(actual - expected)))
+
+
+def _said(recognizer: Recognizer, answer: np.ndarray) -> tuple[int, ...]:
+    """The symbols of the best path, or the one label."""
+    if recognizer.metadata["output"]["name"] == "log_probs":
+        return greedy(answer).ids
+    return (int(answer.argmax()),)
 
 
 def _compare(recognizer: Recognizer, bundle: Path, waveforms: Sequence[np.ndarray]) -> Comparison:
@@ -305,14 +343,13 @@ def _compare(recognizer: Recognizer, bundle: Path, waveforms: Sequence[np.ndarra
         for i, expected in zip(chosen, answers, strict=True):
             actual = recognizer.run(waveforms[i])
             largest = max(largest, _largest_difference(recognizer, actual, expected))
-            said, wanted = np.argmax(actual, axis=-1), np.argmax(expected, axis=-1)
-            disagreements += not np.array_equal(said, wanted)
+            disagreements += _said(recognizer, actual) != _said(recognizer, expected)
     quantised = recognizer.metadata["quantization"] != "none"
     if quantised and disagreements > MOST_OTHER_ANSWERS * len(waveforms):
         raise ExportError(
             f"{bundle}: the exported file gives another answer to {disagreements} of "
             f"{len(waveforms)} recordings, expected at most {100 * MOST_OTHER_ANSWERS:g} %; "
-            "nothing was written; calibrate on more like them, or quantise less"
+            "nothing was written; quantise less, or calibrate int8 on more recordings like them"
         )
     if not quantised and not largest <= TOLERANCE:
         raise ExportError(

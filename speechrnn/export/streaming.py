@@ -196,6 +196,8 @@ class _Tracer:
         # Offline, step j is of rows j * stride - kernel // 2 and following.
         first = (self.first - kernel + kernel // 2) // stride + 1
         carried = self.first - (first * stride - kernel // 2)
+        if carried < 0:  # wide strides: the first rows are of no step
+            frames, carried = frames[:, -carried:], 0
         rows = tf.concat([self._take((1, carried, *frames.shape[2:])), frames], axis=1)
         self.after.append(rows[:, rows.shape[1] - carried :])
         self.first, self.rows = first, self.rows // stride

@@ -66,17 +66,24 @@ def is_weight(graph: Graph, subgraph: Any, operator: Any, index: int) -> bool:
     values = graph.constant(subgraph.tensors[index])
     if values is None or values.dtype != np.float32 or values.size < LEAST_VALUES:
         return False
-    return not subgraph.tensors[operator.outputs[0]].name.startswith(FRONT_END)
+    # A product that the converter fused is named after all that is in it, by semicolons.
+    names = subgraph.tensors[operator.outputs[0]].name.split(b";")
+    return not all(name.startswith(FRONT_END) for name in names)
 
 
-def quantise_weights(graph: Graph, tensor: Any, bits: int = 8) -> np.ndarray:
-    """Store a weight in integers; the scale of each output channel, float32 ``[channels]``."""
+def quantise_weights(
+    graph: Graph, tensor: Any, bits: int = 8, least_scales: np.ndarray | float = 0.0
+) -> np.ndarray:
+    """Store a weight in integers; the scale of each output channel, float32 ``[channels]``.
+
+    No scale is smaller than its ``least_scales``.
+    """
     values = graph.constant(tensor)
     assert values is not None
     most = 2 ** (bits - 1) - 1
     axes = tuple(range(1, values.ndim))
     scales = np.maximum(np.abs(values).max(axis=axes), 1e-12) / most
-    scales = scales.astype(np.float32)
+    scales = np.maximum(scales, least_scales).astype(np.float32)
     steps = values / scales.reshape(-1, *[1] * len(axes))
     integers = np.clip(np.rint(steps), -most, most).astype(np.int8)
     if bits == 4:  # two in a byte, the first in its lower half

@@ -52,6 +52,7 @@ def difference(recorded: dict[str, Any] | None, output: str, answer: np.ndarray)
     if not found <= recorded["tolerance"]:
         raise ModelError(
             f"the self-test differs by {found:.2g} from where the file was made, expected at most "
-            f"{recorded['tolerance']:g}: this device or its LiteRT computes something else"
+            f"{recorded['tolerance']:g}: this device or its LiteRT computes something "
+            "else; export again with this LiteRT, or use another"
         )
     return found

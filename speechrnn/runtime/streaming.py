@@ -1,25 +1,31 @@
-"""Sound as it comes, in chunks of any size: answers and commands as they come."""
+"""Sound as it comes, in chunks of any size: answers, commands and utterances as they come."""
 
 from __future__ import annotations
 
+import dataclasses
 from pathlib import Path
 from typing import Any, Protocol
 
 import numpy as np
 
+from speechrnn.audio import MAX_ABS_SAMPLE
 from speechrnn.decoding import Transcript
 from speechrnn.decoding.detect import Detection, Detector, DetectorConfig
-from speechrnn.errors import AudioError, ModelError
+from speechrnn.decoding.sequence import SequenceDecoder
+from speechrnn.errors import AudioError, ConfigError, ModelError
+from speechrnn.labels import BLANK_ID
 from speechrnn.runtime.recognizer import Recognizer
 
-# More frames than any stream has: its end is not known yet.
+# More frames than are counted: the end of a stream is not known before it comes.
 ENDLESS = 2**30
+# Beyond its begin, how far a stream has come makes no difference; so it is counted to here.
+MOST_CALLS = 2**16
+# An utterance ends after so long a pause, or when it becomes as long as that.
+PAUSE_S, LONGEST_UTTERANCE_S = 1.0, 60.0
 
 
 class Source(Protocol):
     """What turns sound into answers as it comes."""
-
-    hop_samples: int
 
     def feed(self, samples: np.ndarray) -> list[np.ndarray]:
         """The answers that these samples, float32 ``[samples]``, complete."""
@@ -33,13 +39,20 @@ class Windows:
 
     A command is answered to at the end of a window that holds it: this is the look-ahead of a
     model that reads in both directions.
+
+    Raises:
+        ConfigError: A window is shorter than what the model can answer to.
     """
 
     def __init__(self, recognizer: Recognizer, config: DetectorConfig) -> None:
         self._recognizer, self._config = recognizer, config
         self._rate_hz = recognizer.sample_rate_hz
         self._length = config.window_samples(self._rate_hz)
-        self.hop_samples = round(config.hop_s * self._rate_hz)
+        if self._length < recognizer.min_samples:
+            raise ConfigError(
+                f"detector.window_s: got {config.window_s:g}, expected at least "
+                f"{recognizer.min_samples / self._rate_hz:g}, the least that the model answers to"
+            )
         self._begin()
 
     def _begin(self) -> None:
@@ -68,7 +81,11 @@ class Windows:
 
 
 class Stream:
-    """Answers of a file exported with ``--streaming``: its state is carried from chunk to chunk."""
+    """Answers of a file exported with ``--streaming``: its state is carried from chunk to chunk.
+
+    Of a model of sequences an answer is one step's, float32 ``[columns]``; of a classifier that to
+    the last ``pooled`` steps, ``[labels]``.
+    """
 
     def __init__(self, recognizer: Recognizer) -> None:
         self._about: dict[str, Any] = recognizer.metadata["streaming"]
@@ -76,7 +93,7 @@ class Stream:
         self._output = recognizer.metadata["output"]["name"]
         self._chunk, self._context = self._about["chunk"], self._about["context"]
         self._per_step = not self._about["pooled"]
-        self.hop_samples: int = self._chunk
+        self.hop_s: float = self._chunk / recognizer.sample_rate_hz
         self._begin()
 
     def _begin(self) -> None:
@@ -86,10 +103,10 @@ class Stream:
             f"state_{number}": np.zeros(shape, np.float32)
             for number, shape in enumerate(self._about["states"])
         }
-        self._position = self._heard = 0
+        self._position = self._heard = self._forgotten = 0
 
     def feed(self, samples: np.ndarray) -> list[np.ndarray]:
-        """The answers that these samples complete: float32 ``[columns]`` or ``[labels]`` each."""
+        """The answers that these samples complete."""
         self._heard += len(samples)
         self._waiting = np.concatenate([self._waiting, samples])
         if self._samples is None:
@@ -110,25 +127,28 @@ class Stream:
         """The answers that lag behind at the end; the next samples begin a stream anew."""
         if not self._heard:
             return []
-        frames, steps = self._size()
+        hop = self._chunk // self._about["frames"]
+        frames = 1 + max(0, self._heard - self._context - hop) // hop
+        frames -= self._forgotten * self._about["frames"]
+        steps = -(-frames * self._about["steps"] // self._about["frames"])
         answers = []
         self._waiting = np.pad(self._waiting, (0, self._context + self._chunk))
         if self._samples is None:
             self._take_context()
-        while self._position * self._about["steps"] + self._about["first_step"] < steps:
+        while self._first_step() < steps:
             rest = self._waiting[: self._chunk]
             self._waiting = self._waiting[self._chunk :]
-            answers += self._answer(np.pad(rest, (0, self._chunk - len(rest))), frames)
+            made = self._answer(np.pad(rest, (0, self._chunk - len(rest))), frames)
+            answers += made[: len(made) - max(0, self._first_step() - steps)]
         self._begin()
-        return answers[:steps] if self._per_step else answers
+        return answers
 
-    def _size(self) -> tuple[int, int]:
-        """Frames and encoded steps of what was heard."""
-        hop = self._chunk // self._about["frames"]
-        frames = 1 + max(0, self._heard - self._context - hop) // hop
-        return frames, -(-frames * self._about["steps"] // self._about["frames"])
+    def _first_step(self) -> int:
+        """The step that the next call begins with."""
+        return self._position * self._about["steps"] + self._about["first_step"]
 
     def _answer(self, chunk: np.ndarray, frames: int) -> list[np.ndarray]:
+        first = self._first_step()
         found = self._call(
             waveform=chunk[None].astype(np.float32),
             position=np.array(self._position, np.int32),
@@ -136,8 +156,10 @@ class Stream:
             samples=self._samples,
             **self._states,
         )
-        first = self._position * self._about["steps"] + self._about["first_step"]
-        self._position += 1
+        if frames == ENDLESS and self._position >= MOST_CALLS:
+            self._forgotten += 1
+        else:
+            self._position += 1
         self._samples = found["samples"].copy()
         self._states = {name: found[name].copy() for name in self._states}
         answer = found[self._output][0].copy()
@@ -147,21 +169,25 @@ class Stream:
 
 
 class StreamingRecognizer:
-    """Hears commands in sound as it comes, one event for each that is said.
+    """Hears commands, or utterances of several words, in sound as it comes.
 
-    Of a file exported with ``--streaming`` the state is carried; of any other, overlapping windows
-    are answered to. Answers are averaged, held against the file's threshold, and silent for a
-    moment after an event (:class:`speechrnn.decoding.detect.Detector`).
+    Of a file exported with ``--streaming`` the state is carried; a classifier without it is asked
+    about overlapping windows. A classifier's answers are averaged, held against the file's
+    threshold, and silent for a moment after an event (:class:`speechrnn.decoding.detect.Detector`).
+    An utterance ends after a pause of a second, or after a minute.
 
     Args:
         path: A .tflite made by ``speechrnn export``.
         num_threads: Threads of the interpreter.
         config: How windows lie, what is averaged, and how long it is silent after an event. Of a
-            file exported with ``--streaming``, ``hop_s`` and ``window_s`` are the file's.
+            file exported with ``--streaming``, ``hop_s`` and ``window_s`` are the file's, and as
+            much time is averaged.
         threshold: The least confidence of an event, instead of the file's.
 
     Raises:
-        ModelError: The file is missing, foreign, damaged, or cannot be run.
+        ConfigError: A window is shorter than what the model can answer to.
+        ModelError: The file is missing, foreign, damaged, or cannot be run, or answers with
+            sequences and carries no state.
 
     Example::
 
@@ -185,85 +211,160 @@ class StreamingRecognizer:
         self.labels, self.sample_rate_hz = self.recognizer.labels, self.recognizer.sample_rate_hz
         self.carries_state = "streaming" in self.recognizer.metadata
         self.of_sequences = self.recognizer.metadata["output"]["name"] == "log_probs"
-        if self.of_sequences and not self.carries_state:
+        self._config, self._first_s, self._unfilled = config or DetectorConfig(), 0.0, 0
+        self._source: Source
+        if self.carries_state:
+            self._source = stream = Stream(self.recognizer)
+            self._carry(stream.hop_s)
+        elif self.of_sequences:
             raise ModelError(
                 f"{path}: answers with sequences and carries no state; export it with --streaming, "
                 "or transcribe whole recordings"
             )
-        config = config or DetectorConfig()
-        self._source: Source
-        if self.carries_state:
-            self._source = Stream(self.recognizer)
-            config = self._carried(config)
         else:
-            self._source = Windows(self.recognizer, config)
-        self._config = config
+            self._source = Windows(self.recognizer, self._config)
         self._begin()
 
-    def _carried(self, config: DetectorConfig) -> DetectorConfig:
-        """The same with the file's own hop and what it pools over as the window."""
-        hop_s = self._source.hop_samples / self.sample_rate_hz
-        pooled = self.recognizer.metadata["streaming"]["pooled"]
-        return DetectorConfig(max(1, pooled) * hop_s, hop_s, config.smoothing, config.refractory_s)
+    def _carry(self, hop_s: float) -> None:
+        """Windows are what the file pools over, and reach back from each answer's step."""
+        pooled, before = self.recognizer.metadata["streaming"]["pooled"], self._config
+        smoothing = max(1, round(before.smoothing * before.hop_s / hop_s))
+        window_s = max(1, pooled) * hop_s
+        self._config = DetectorConfig(window_s, hop_s, smoothing, before.refractory_s)
+        # The first answer that has all of its window is of so many steps.
+        self._unfilled = max(0, pooled - 1)
+        self._first_s = self.recognizer.metadata["steps"]["first_s"] - hop_s / 2
 
     def _begin(self) -> None:
-        self._detector = Detector(self.labels, self.recognizer.threshold, self._config)
-        self._heard = 0
-        self._steps: list[np.ndarray] = []
+        self._detector = Detector(
+            self.labels, self.recognizer.threshold, self._config, first_s=self._first_s
+        )
+        self._answers = 0
+        self._utterance: _Utterance | None = None
+        decoder = self.recognizer.decoder
+        if isinstance(decoder, SequenceDecoder):
+            self._utterance = _Utterance(decoder, self._config.hop_s, self.recognizer.threshold)
 
     def feed(self, samples: np.ndarray) -> list[Detection]:
-        """The events that these samples, float ``[samples]`` at the model's rate, complete.
+        """The events that these samples complete, of a classifier.
 
-        Of a model of sequences there are none: :meth:`text` is what was heard so far.
+        Args:
+            samples: float ``[samples]``, any number, mono, at ``sample_rate_hz``, within -1..1.
 
         Raises:
-            AudioError: They are no row of finite numbers.
+            AudioError: They are no sound.
+            ModelError: The model answers with sequences: :meth:`feed_utterances`.
         """
-        samples = np.asarray(samples)
-        if samples.ndim != 1 or samples.dtype.kind != "f" or not np.isfinite(samples).all():
-            raise AudioError(
-                "a chunk of sound",
-                f"got {samples.dtype} {list(samples.shape)}, expected finite floats [samples] "
-                "within -1..1; divide 16-bit integers by 32768",
-            )
-        self._heard += len(samples)
-        return self._events(self._source.feed(samples.astype(np.float32)))
+        if self.of_sequences:
+            raise ModelError("the model answers with sequences; expected feed_utterances")
+        return self._events(self._source.feed(_checked(samples)))
+
+    def feed_utterances(self, samples: np.ndarray) -> list[Transcript]:
+        """The utterances that these samples end, of a model of sequences; times are the stream's.
+
+        Raises:
+            AudioError: They are no sound.
+            ModelError: The model answers with single commands: :meth:`feed`.
+        """
+        if self._utterance is None:
+            raise ModelError("the model answers with single commands; expected feed")
+        steps = self._source.feed(_checked(samples))
+        return [found for step in steps if (found := self._utterance.hear(step))]
+
+    @property
+    def text(self) -> str:
+        """The utterance so far, of a model of sequences."""
+        return self._utterance.text if self._utterance else ""
 
     def finish(self) -> list[Detection]:
-        """The events that the end of the stream completes; the next samples begin anew."""
+        """The events that the end completes, of a classifier; the next samples begin anew."""
         events = self._events(self._source.finish())
         self._begin()
         return events
 
-    def finish_transcript(self) -> Transcript:
-        """Of a model of sequences: what was said since the stream began, which ends here.
-
-        Raises:
-            ModelError: The model answers with single commands.
-        """
-        if not self.of_sequences:
-            raise ModelError("the model answers with single commands: their events are what it has")
-        duration_s = self._heard / self.sample_rate_hz
-        self._steps += self._source.finish()
-        steps = self._steps
+    def finish_utterances(self) -> list[Transcript]:
+        """The utterances that the end completes; the next samples begin anew."""
+        found = []
+        if self._utterance is not None:
+            steps = self._source.finish()
+            heard = [*map(self._utterance.hear, steps), self._utterance.end()]
+            found = [transcript for transcript in heard if transcript]
         self._begin()
-        if not steps:
-            return Transcript("", 0.0, duration_s, ())
-        return self.recognizer.decoder.decode(
-            np.array(steps), duration_s, threshold=self.recognizer.threshold
-        )
+        return found
+
+    def _events(self, answers: list[np.ndarray]) -> list[Detection]:
+        events = []
+        for answer in answers:
+            self._answers += 1
+            if self._answers > self._unfilled:
+                events.append(self._detector.push(answer))
+        return [event for event in events if event is not None]
+
+
+class _Utterance:
+    """Steps of a sequence until a pause ends it; what is no speech before it is forgotten."""
+
+    def __init__(self, decoder: SequenceDecoder, step_s: float, threshold: float) -> None:
+        self._decoder, self._step_s, self._threshold = decoder, step_s, threshold
+        self._pause, self._longest = round(PAUSE_S / step_s), round(LONGEST_UTTERANCE_S / step_s)
+        self._before = 0  # steps of the stream before the utterance's
+        self._forget()
+
+    def _forget(self) -> None:
+        self._steps: list[np.ndarray] = []
+        self._ids: list[int] = []
+        self._last, self._blanks = BLANK_ID, 0
 
     @property
     def text(self) -> str:
-        """Of a model of sequences: what was said so far."""
-        if not self._steps:
-            return ""
-        found = self.recognizer.decoder.decode(np.array(self._steps), 0.0, threshold=0.0)
-        return found.text
+        """What the best path says."""
+        return self._decoder.spelling.text(self._ids)
 
-    def _events(self, answers: list[np.ndarray]) -> list[Detection]:
-        if self.of_sequences:
-            self._steps += answers
-            return []
-        found = map(self._detector.push, answers)
-        return [event for event in found if event is not None]
+    def hear(self, step: np.ndarray) -> Transcript | None:
+        """The utterance, if this step ends it."""
+        self._steps.append(step)
+        best = int(step.argmax())
+        if best not in (BLANK_ID, self._last):
+            self._ids.append(best)
+        self._last, self._blanks = best, self._blanks + 1 if best == BLANK_ID else 0
+        if not self._ids:
+            if len(self._steps) > self._pause:
+                del self._steps[0]
+                self._before += 1
+            return None
+        if self._blanks >= self._pause or len(self._steps) >= self._longest:
+            return self.end()
+        return None
+
+    def end(self) -> Transcript | None:
+        """The utterance so far, if anything was said."""
+        steps, said, first_s = self._steps, bool(self._ids), self._before * self._step_s
+        self._before += len(steps)
+        self._forget()
+        if not said:
+            return None
+        duration_s = (len(steps) + 1) * self._step_s
+        found = self._decoder.decode(np.array(steps), duration_s, threshold=self._threshold)
+        words = tuple(
+            dataclasses.replace(word, start=word.start + first_s, end=word.end + first_s)
+            for word in found.words
+        )
+        return dataclasses.replace(found, words=words)
+
+
+def _checked(samples: np.ndarray) -> np.ndarray:
+    """Float32 samples; refused as whole recordings would be."""
+    samples = np.asarray(samples)
+    if samples.ndim != 1 or samples.dtype.kind != "f" or not np.isfinite(samples).all():
+        raise AudioError(
+            "a chunk of sound",
+            f"got {samples.dtype} {list(samples.shape)}, expected finite floats [samples] within "
+            "-1..1; divide 16-bit integers by 32768",
+        )
+    peak = np.abs(samples).max(initial=0.0)
+    if peak > MAX_ABS_SAMPLE:
+        raise AudioError(
+            "a chunk of sound",
+            f"reaches {peak:g}, expected samples within -1..1; divide integers by 32768",
+        )
+    return samples.astype(np.float32)
