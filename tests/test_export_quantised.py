@@ -2,6 +2,9 @@
 
 import dataclasses
 import json
+import re
+import subprocess
+import sys
 from pathlib import Path
 
 import numpy as np
@@ -218,3 +221,50 @@ def test_another_decision_keeps_the_self_test_true(tmp_path):
     decision = dataclasses.asdict(dataclasses.replace(found.decision, threshold=0.9))
     file = edited(tmp_path / "m.tflite", decision=json.loads(json.dumps(decision)))
     assert Recognizer(file).selftest() < 1e-5
+
+
+# ------------------------------------------------------------------ numpy and LiteRT, nothing else
+
+CLIENT = Path(__file__).parents[1] / "export" / "README.md"
+# What numpy and ai-edge-litert import of their own accord.
+ALONE = ("numpy", "numpy.libs", "ai_edge_litert", "flatbuffers", "backports", "ml_dtypes")
+
+
+@pytest.fixture(scope="module")
+def bare(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A folder of installed packages with little in it."""
+    site = tmp_path_factory.mktemp("site")
+    installed = Path(np.__file__).parents[1]
+    for name in ALONE:
+        if (installed / name).exists():
+            (site / name).symlink_to(installed / name)
+    return site
+
+
+def in_bare(site: Path, program: str, *arguments: object) -> subprocess.CompletedProcess[str]:
+    """A program in a Python that knows its own library and ``site`` alone."""
+    start = f"import sys; sys.path.append({str(site)!r})\n"
+    command = [sys.executable, "-I", "-S", "-c", start + program, *map(str, arguments)]
+    return subprocess.run(command, capture_output=True, text=True, check=False)
+
+
+def test_the_bare_environment_has_neither_speechrnn_nor_tensorflow(bare):
+    for name in ("speechrnn", "tensorflow", "keras", "soundfile", "scipy"):
+        done = in_bare(bare, f"import {name}")
+        assert f"No module named {name!r}" in done.stderr
+    assert in_bare(bare, "import numpy, ai_edge_litert.interpreter").returncode == 0
+
+
+@pytest.mark.parametrize("quantize", ["none", *SMALLER])
+def test_the_client_of_the_documents_runs_every_file_with_numpy_and_litert_alone(
+    tmp_path, bare, quantize
+):
+    (program,) = re.findall(r"```python\n(.*?)```", CLIENT.read_text("utf-8"), re.DOTALL)
+    file, sound = exported(tmp_path, quantize).path, tmp_path / "a.wav"
+    waveform = np.round(sweep(16000) * 32767).astype(np.int16)
+    soundfile.write(sound, waveform, 16000, subtype="PCM_16")
+    done = in_bare(bare, program, file, sound)
+    assert done.returncode == 0, done.stderr
+    label, confidence = done.stdout.split("\t")
+    found = load_model(file).transcribe(sound)
+    assert (label, float(confidence)) == (found.text, pytest.approx(found.confidence, abs=1e-3))
