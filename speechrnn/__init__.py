@@ -24,7 +24,7 @@ if TYPE_CHECKING:
     from speechrnn.recognize import load_model
     from speechrnn.runtime import Recognizer, StreamingRecognizer
     from speechrnn.train import train_model
-    from speechrnn.transcribe import transcribe_files
+    from speechrnn.transcribe.library import transcribe_files
 
 _HOMES = {
     "FeatureConfig": "features",
@@ -46,7 +46,7 @@ _HOMES = {
     "read_bundle": "bundle",
     "save_bundle": "bundle",
     "train_model": "train",
-    "transcribe_files": "transcribe",
+    "transcribe_files": "transcribe.library",
 }
 
 __all__ = [

@@ -11,7 +11,13 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from types import ModuleType
 
-from speechrnn import commands, data_commands, model_commands
+from speechrnn import (
+    commands,
+    data_commands,
+    listen_command,
+    model_commands,
+    transcribe_command,
+)
 from speechrnn.commands import INTERRUPTED, OK, WRONG_CALL, complain
 from speechrnn.errors import SpeechRNNError
 from speechrnn.version import __version__
@@ -211,16 +217,15 @@ def make_parser() -> argparse.ArgumentParser:
         action="store_true",
         help="also chunk by chunk; for encoders of one direction",
     )
+    export.add_argument(
+        "--batch",
+        action="store_true",
+        help="also several recordings of one length at once: faster on piles of them",
+    )
     export.add_argument("--check", metavar="DATA", help="compare with the bundle on these")
     export.add_argument("--force", action="store_true", help="replace an existing file")
 
-    transcribe = _add(choices, "transcribe", "recognise recordings")
-    _add_model(transcribe)
-    _add_guidance(transcribe)
-    transcribe.add_argument("inputs", nargs="+", metavar="INPUT", help="file, folder, or manifest")
-    transcribe.add_argument("--to", type=Path, metavar="F", help="default: standard output")
-    transcribe.add_argument("--format", choices=("jsonl", "csv", "tsv", "txt"), default="jsonl")
-    transcribe.add_argument("--force", action="store_true", help="replace an existing file")
+    _add_transcribe(choices)
 
     lm = _add(choices, "lm", "learn a language model from text")
     lm.add_argument("text", metavar="TEXT", help="a sentence a line; - is standard input")
@@ -232,17 +237,77 @@ def make_parser() -> argparse.ArgumentParser:
     lm.add_argument("--seed", type=int, default=0, help="of a GRU")
     lm.add_argument("--force", action="store_true", help="replace an existing file")
 
-    listen = _add(choices, "listen", "hear commands in sound as it comes", model_commands)
+    listen = _add(choices, "listen", "hear commands in sound as it comes", listen_command)
     listen.add_argument("model", metavar="F.tflite", help="from speechrnn export")
     listen.add_argument(
         "--threshold", type=_share, metavar="P", help="least confidence; default: the model's"
     )
+    listen.add_argument(
+        "--from-file",
+        metavar="F",
+        help="play a recording; default: standard input, where it is "
+        "no terminal, as 16-bit samples at the model's rate, else the microphone",
+    )
+    listen.add_argument(
+        "--speed", type=_speed, metavar="X", help="of the file: 1 as it was, 0 at once; default: 1"
+    )
+    listen.add_argument("--device", metavar="NAME", help="the microphone; default: the system's")
 
     info = _add(choices, "info", "what a model says about itself", model_commands)
     _add_model(info)
     info.add_argument("--json", metavar="F", help="write everything; - is standard output")
     info.add_argument("--selftest", action="store_true", help="does it compute here what it should")
     return parser
+
+
+def _add_transcribe(choices: argparse._SubParsersAction) -> None:
+    transcribe = _add(choices, "transcribe", "recognise recordings", transcribe_command)
+    _add_model(transcribe)
+    transcribe.add_argument(
+        "inputs",
+        nargs="+",
+        metavar="INPUT",
+        help="file, folder, manifest (.jsonl), or -: a list of names, or a recording, on standard "
+        "input",
+    )
+    transcribe.add_argument(
+        "--to",
+        metavar="F|DIR",
+        help="a file of all records, or DIR/ of a file each; default: standard output",
+    )
+    transcribe.add_argument(
+        "--format",
+        default="jsonl",
+        metavar="A,B",
+        help="of one file jsonl, csv, tsv, txt; of a file each txt, srt, vtt, csv, tsv, textgrid; "
+        "default: jsonl",
+    )
+    transcribe.add_argument(
+        "--include", action="append", default=[], metavar="GLOB", help="of folders take these only"
+    )
+    transcribe.add_argument(
+        "--exclude", action="append", default=[], metavar="GLOB", help="of folders leave these out"
+    )
+    transcribe.add_argument(
+        "--threshold", type=_share, metavar="P", help="least confidence; default: the model's"
+    )
+    transcribe.add_argument("--jobs", type=int, metavar="N", help="processes; default: all cores")
+    transcribe.add_argument("--engine", choices=("local", "ray"), default="local")
+    transcribe.add_argument(
+        "--ray-address", metavar="HOST:PORT", help="of a cluster; default: one on this machine"
+    )
+    existing = transcribe.add_mutually_exclusive_group()
+    existing.add_argument("--force", action="store_true", help="replace what is there")
+    existing.add_argument(
+        "--resume", action="store_true", help="keep what is done, and still true; do the rest"
+    )
+    transcribe.add_argument(
+        "--retry-errors", action="store_true", help="with --resume: what failed is done again"
+    )
+    transcribe.add_argument("--fail-fast", action="store_true", help="stop at the first error")
+    transcribe.add_argument("--dry-run", action="store_true", help="say what would be done")
+    transcribe.add_argument("--profile", action="store_true", help="say what takes the time")
+    _add_guidance(transcribe)
 
 
 def _share(text: str) -> float:
@@ -253,6 +318,17 @@ def _share(text: str) -> float:
         value = float("nan")
     if not 0 <= value <= 1:
         raise argparse.ArgumentTypeError(f"got {text!r}, expected a number from 0 to 1")
+    return value
+
+
+def _speed(text: str) -> float:
+    """A number, 0 or more."""
+    try:
+        value = float(text)
+    except ValueError:
+        value = float("nan")
+    if not 0 <= value < float("inf"):
+        raise argparse.ArgumentTypeError(f"got {text!r}, expected a number, 0 or more")
     return value
 
 

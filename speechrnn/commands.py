@@ -8,17 +8,15 @@ from __future__ import annotations
 
 import argparse
 import sys
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
 from pathlib import Path
-from typing import TYPE_CHECKING, TextIO
+from typing import TYPE_CHECKING
 
 from speechrnn.errors import ConfigError, OutputError
 
 if TYPE_CHECKING:
     from speechrnn.background import BackgroundTest
     from speechrnn.datasets.manifest import Split
-    from speechrnn.guidance import Guidance
+    from speechrnn.options import Guidance
 
 OK, SOME_FAILED, WRONG_CALL, INTERRUPTED = 0, 1, 2, 130
 
@@ -233,34 +231,9 @@ def _print_labels(labels: dict) -> None:
         print(f"  {label:{width}}  {precision:>9}  {recall:>6}  {figures['count']:>5}")
 
 
-def transcribe(options: argparse.Namespace) -> int:
-    """Recognise recordings, a record each."""
-    from speechrnn.guidance import guide
-    from speechrnn.recognize import load_model
-    from speechrnn.transcribe import WRITERS, Writer, find_inputs, transcribe_files
-
-    paths = find_inputs(options.inputs)
-    model = load_model(options.model)
-    guide(model, guidance_of(options))
-    failed = 0
-    with _output(options.to, options.force) as stream:
-        writer: Writer = WRITERS[options.format](stream)
-        for record in transcribe_files(
-            model, _shown(paths, options.to), slots=options.grammar is not None
-        ):
-            writer.write(record)
-            stream.flush()
-            if record["status"] != "ok":
-                failed += 1
-                complain(f"{record['audio_filepath']}: {record['error']}")
-    if failed:
-        complain(f"speechrnn transcribe: {failed} of {len(paths)} recordings failed")
-    return SOME_FAILED if failed else OK
-
-
 def guidance_of(options: argparse.Namespace) -> Guidance:
     """What --beam, --grammar, --lm, --hot-words and their settings ask for."""
-    from speechrnn.guidance import Guidance
+    from speechrnn.options import Guidance
 
     hot_words = options.hot_words.split(",") if options.hot_words else ()
     return Guidance(
@@ -306,38 +279,6 @@ def lm(options: argparse.Namespace) -> int:
     write_atomically(options.to, arpa_text(model).encode())
     print(f"{options.to}: {len(model.log10)} n-grams of {len(model.words)} words")
     return OK
-
-
-def _shown(paths: list[Path], to: Path | None) -> Sequence[Path]:
-    """With a progress line where the records do not go to the same terminal."""
-    if to is None or len(paths) < 2:
-        return paths
-    from speechrnn.progress import progress
-
-    return progress(paths, "transcribing", unit="file")
-
-
-@contextmanager
-def _output(path: Path | None, overwrite: bool) -> Iterator[TextIO]:
-    """Where records go as they come; an old file is replaced only by a complete new one."""
-    if path and path.exists() and not overwrite:
-        raise OutputError(f"{path}: exists; choose another name, or pass --force to replace it")
-    try:
-        if path is None:
-            yield sys.stdout
-            sys.stdout.flush()
-            return
-        old = path.is_file()
-        place = path.with_name(f"{path.name}.partial") if old else path
-        with place.open("w", encoding="utf-8", errors="backslashreplace", newline="") as stream:
-            yield stream
-        if old:
-            place.replace(path)
-    except BrokenPipeError:
-        raise
-    except OSError as error:
-        name = path or "standard output"
-        raise OutputError(f"{name}: cannot be written ({error.strerror})") from error
 
 
 def check_json(target: str | None) -> None:

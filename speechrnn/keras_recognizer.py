@@ -8,10 +8,11 @@ from pathlib import Path
 import numpy as np
 from keras import ops
 
-from speechrnn.audio import as_command
+from speechrnn.audio import read_blocks
 from speechrnn.bundle import check_selftest, load_bundle
 from speechrnn.datasets.waveforms import Waveforms
 from speechrnn.decoding import Decision, Transcript, make_decoder
+from speechrnn.decoding.long import clip_lengths_s, transcribe_blocks, transcribe_waveform
 from speechrnn.model import SpeechModel
 
 
@@ -28,6 +29,7 @@ class KerasRecognizer:
     def __init__(self, path: str | Path) -> None:
         model, info = load_bundle(path)
         self._take(model, info.decision, info.path)
+        self.clip_s = clip_lengths_s(info.training)
 
     @classmethod
     def of(cls, model: SpeechModel, decision: Decision) -> KerasRecognizer:
@@ -43,6 +45,7 @@ class KerasRecognizer:
         self.min_samples = config.features.window_length
         self.temperature, self.threshold = decision.temperature, decision.threshold
         self.grammar_margin = decision.grammar_margin
+        self.clip_s = clip_lengths_s(None)
         head = config.to_mapping()["head"]
         self.decoder = make_decoder(
             config.head.output_name, head, model.labels, config.clock, decision
@@ -65,9 +68,11 @@ class KerasRecognizer:
         return [answer[:n] for answer, n in zip(answers, steps, strict=True)]
 
     def transcribe(self, recording: str | Path | np.ndarray) -> Transcript:
-        """Recognise a file of any rate, or a float waveform at ``sample_rate_hz``."""
-        waveform = as_command(recording, self.sample_rate_hz, min_samples=self.min_samples)
-        return self.transcribe_many([waveform])[0]
+        """Recognise a file of any rate and length, or a float waveform at ``sample_rate_hz``."""
+        if isinstance(recording, np.ndarray):
+            return transcribe_waveform(self, recording)
+        blocks = read_blocks(recording, self.sample_rate_hz)
+        return transcribe_blocks(self, blocks, str(recording))
 
     def transcribe_many(self, waveforms: Sequence[np.ndarray]) -> list[Transcript]:
         """Recognise checked waveforms at the model's rate, in their order."""

@@ -3,22 +3,14 @@
 from __future__ import annotations
 
 import argparse
-import dataclasses
-import io
-import json
-import os
-import sys
-from collections.abc import Callable, Iterator, Sequence
-from typing import TYPE_CHECKING, cast
+from typing import TYPE_CHECKING
 
-from speechrnn.commands import OK, complain, write_json
+from speechrnn.commands import OK, write_json
 from speechrnn.errors import ConfigError
 
 if TYPE_CHECKING:
     import numpy as np
 
-    from speechrnn.decoding import Transcript
-    from speechrnn.decoding.detect import Detection
 
 # Recordings to calibrate integers on: ranges hardly widen beyond.
 MOST_CALIBRATION = 200
@@ -52,6 +44,7 @@ def export(options: argparse.Namespace) -> int:
         quantize=options.quantize,
         calibration=recordings(options.calibrate, MOST_CALIBRATION),
         streaming=options.streaming,
+        batch=options.batch,
         waveforms=recordings(options.check),
         overwrite=options.force,
     )
@@ -83,66 +76,6 @@ def info(options: argparse.Namespace) -> int:
     if options.selftest:
         print(f"  self-test   within {found['selftest_difference']:.1e}")
     return OK
-
-
-def listen(options: argparse.Namespace) -> int:
-    """Hear commands in sound that comes on standard input, a line for each."""
-    from speechrnn.runtime import StreamingRecognizer
-
-    if os.path.isdir(options.model):
-        raise ConfigError(
-            f"{options.model}: is a folder, expected a .tflite; of a bundle, "
-            f"speechrnn export {options.model} --to F.tflite"
-        )
-    heard = StreamingRecognizer(options.model, threshold=options.threshold)
-    if sys.stdin is None or sys.stdin.isatty():
-        raise ConfigError(
-            "standard input: is closed or a terminal, expected mono sound of 16-bit samples at "
-            f"{heard.sample_rate_hz} Hz, for example from "
-            f"arecord -q -f S16_LE -r {heard.sample_rate_hz} -c 1 -t raw |"
-        )
-    if not heard.of_sequences and heard.recognizer.threshold == 0:
-        complain(
-            f"{options.model}: no threshold was picked, so everything is taken for a command; pass "
-            "--threshold 0.9, or pick one with speechrnn evaluate --false-alarms-per-hour"
-        )
-    feed: Callable[[np.ndarray], Sequence[Detection | Transcript]] = heard.feed
-    finish: Callable[[], Sequence[Detection | Transcript]] = heard.finish
-    if heard.of_sequences:
-        feed, finish = heard.feed_utterances, heard.finish_utterances
-    try:
-        for samples in _chunks(cast(io.BufferedReader, sys.stdin.buffer), heard.sample_rate_hz):
-            _print_heard(feed(samples))
-    finally:  # Ctrl-C is how a microphone ends
-        _print_heard(finish())
-    return OK
-
-
-def _chunks(stream: io.BufferedReader, rate_hz: int) -> Iterator[np.ndarray]:
-    """16-bit samples as they come, as floats; at most a fortieth of a second at once."""
-    import numpy as np
-
-    rest = b""
-    while content := stream.read1(rate_hz // 40 * 2):
-        content = rest + content
-        whole = len(content) // 2 * 2
-        yield np.frombuffer(content[:whole], "<i2").astype(np.float32) / 32768
-        rest = content[whole:]
-
-
-def _print_heard(found: Sequence[Detection | Transcript]) -> None:
-    from speechrnn.decoding.detect import Detection
-
-    for one in found:
-        if isinstance(one, Detection):
-            _print_line({"label": one.label, "time": one.time_s, "confidence": one.confidence})
-        else:
-            words = [dataclasses.asdict(word) for word in one.words]
-            _print_line({"text": one.text, "confidence": one.confidence, "words": words})
-
-
-def _print_line(record: dict) -> None:
-    print(json.dumps(record, ensure_ascii=False), flush=True)
 
 
 def _print_description(found: dict) -> None:

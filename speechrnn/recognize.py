@@ -30,6 +30,7 @@ class Model(Protocol):
     temperature: float
     threshold: float
     grammar_margin: float | None
+    clip_s: tuple[float, float]
     decoder: Decoder
 
     def selftest(self) -> float:

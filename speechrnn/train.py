@@ -20,6 +20,7 @@ from speechrnn.checkpoint import Checkpoint, checkpoint_path, load_checkpoint, s
 from speechrnn.datasets.augment import augmentations_from_mapping, prepare_augmentations
 from speechrnn.datasets.augment_mel import change_log_mel
 from speechrnn.datasets.batches import prefetch
+from speechrnn.datasets.examples import Example
 from speechrnn.datasets.manifest import Utterance
 from speechrnn.decoding import Decision
 from speechrnn.distillation import Teacher, imitation_loss, load_teacher
@@ -118,6 +119,7 @@ def train_model(
         "composed": data.compose is not None,
         "mixed_in": len(data.also),
         "speakers": len({example.row.speaker for example in data.train}),
+        "clip_s": _usual_lengths_s(data.train, recipe.model.features.sample_rate_hz),
         "seed": recipe.train.seed,
         "recipe": _public(recipe.to_mapping()),
         **({"teacher": session.teacher.sha256} if session.teacher else {}),
@@ -364,6 +366,12 @@ class _Session:
         self.best = found.progress["best"]
         if self.best:
             self.best_weights = [found.arrays[f"best/{i}"] for i in range(weights)]
+
+
+def _usual_lengths_s(examples: Sequence[Example], rate_hz: int) -> list[float]:
+    """Between which lengths nine of ten recordings lie."""
+    lengths = [example.num_samples / rate_hz for example in examples]
+    return [round(float(length), 3) for length in np.percentile(lengths, [5, 95])]
 
 
 def _public(recipe: dict[str, Any]) -> dict[str, Any]:

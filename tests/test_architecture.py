@@ -22,6 +22,8 @@ PACKAGE = Path(speechrnn.__file__).parent
 LAYERS = [
     "version",
     "errors",
+    "suffixes",
+    "options",
     "quiet",
     "extras",
     "files",
@@ -87,12 +89,16 @@ LAYERS = [
     "commands",
     "data_commands",
     "model_commands",
+    "transcribe_command",
+    "listen_command",
     "cli",
     "__init__",  # the public names
     "__main__",
 ]
 
-RUNTIME_MAY_USE = {"errors", "labels", "audio", "decoding", "quiet", "clock", "spelling"}
+RUNTIME_MAY_USE = {
+    *("errors", "labels", "audio", "decoding", "quiet", "clock", "spelling", "suffixes"),
+}
 RUNTIME_THIRD_PARTY = {"numpy", "soundfile", "soxr", "ai_edge_litert"}
 
 # Lines of code in a module, without blank lines, comments and docstrings, which nobody should

@@ -18,8 +18,14 @@ from conftest import Write, tone
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from speechrnn import audio
-from speechrnn.audio import LONGEST_COMMAND_S, as_command, check_waveform, find_audio, load_waveform
+from speechrnn.audio import (
+    LONGEST_COMMAND_S,
+    as_command,
+    blocks,
+    check_waveform,
+    find_audio,
+    load_waveform,
+)
 from speechrnn.errors import AudioError
 
 RATE_HZ = 16000
@@ -153,7 +159,7 @@ def test_reading_in_blocks_equals_one_shot(
 ) -> None:
     samples = speech_like(0.2, rate_hz).astype(np.float32)
     file = write_audio("clip.wav", samples, rate_hz, subtype="FLOAT")
-    monkeypatch.setattr(audio, "BLOCK_SAMPLES", block_samples)
+    monkeypatch.setattr(blocks, "BLOCK_SAMPLES", block_samples)
     expected = soxr.resample(samples, rate_hz, RATE_HZ)
     np.testing.assert_allclose(load_waveform(file, RATE_HZ), expected, atol=1e-6)  # float32
 
@@ -425,7 +431,7 @@ def test_a_recording_that_is_too_long_is_refused_before_it_is_read(
     write_audio: Write, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     file = write_audio("long.wav", np.zeros(8000 * 61), 8000)
-    monkeypatch.setattr(audio, "_read_mono", None)
+    monkeypatch.setattr(blocks, "_converter", None)
     with pytest.raises(AudioError, match=r"is too long: 61\.0 s"):
         as_command(file, RATE_HZ, min_samples=1)
 
@@ -475,6 +481,6 @@ def test_a_folder_that_cannot_be_listed_is_no_empty_folder(
         onerror(PermissionError(13, "Permission denied", str(folder)))
         return iter(())
 
-    monkeypatch.setattr(audio.os, "walk", walk)
+    monkeypatch.setattr(os, "walk", walk)
     with pytest.raises(AudioError, match=r"folder cannot be read \(Permission denied\)"):
         find_audio(tmp_path)

@@ -95,7 +95,6 @@ def test_a_broken_recording_is_one_line_one_record_and_status_1(
     assert BROKEN[name][1] in record["error"]
     assert result.err.splitlines() == [
         f"{broken / name}: {record['error']}",
-        "speechrnn transcribe: 1 of 1 recordings failed",
     ]
 
 
@@ -107,7 +106,9 @@ def test_a_folder_of_broken_recordings_is_accounted_for(
     assert result.status == 1
     assert [Path(record["audio_filepath"]).name for record in records[:-1]] == FOUND
     assert [record["status"] for record in records] == ["error"] * len(FOUND) + ["ok"]
-    assert len(result.err.splitlines()) == len(FOUND) + 1
+    assert len(result.err.splitlines()[: len(FOUND)]) == len(FOUND)
+    summary = f"speechrnn transcribe: {len(FOUND) + 1} recordings, {len(FOUND)} failed; "
+    assert result.err.splitlines()[len(FOUND)].startswith(summary)
 
 
 @pytest.mark.parametrize("name", FOUND)
@@ -177,12 +178,10 @@ def test_an_hour_long_recording_does_not_hold_up_the_others(
     process = spawn("transcribe", tiny_tflite, tiny_data / GOOD, hour, tiny_data / GOOD, "--to", to)
     _, err = process.communicate(timeout=60)
     records = [json.loads(line) for line in to.read_text(encoding="utf-8").splitlines()]
-    assert process.returncode == 1
-    assert [record["status"] for record in records] == ["ok", "error", "ok"]
-    assert records[1]["error"] == (
-        "is too long: 3600.0 s, expected one command of at most 60 s; cut it"
-    )
-    assert len(err.splitlines()) == 2
+    assert process.returncode == 0, err
+    assert [record["status"] for record in records] == ["ok"] * 3
+    assert (records[1]["text"], records[1]["duration"]) == ("", 3600.0)  # noise, no command
+    assert records[0] == records[2]
 
 
 # --- names
@@ -196,7 +195,7 @@ def test_a_name_with_a_line_break_is_still_one_line(
     result = run_cli("transcribe", tiny_tflite, file)
     assert result.status == 1
     assert json.loads(result.out)["audio_filepath"] == str(file)
-    assert len(result.err.splitlines()) == 2  # the file's and the summary
+    assert len(result.err.splitlines()) == 1
     (tmp_path / "data" / "go").mkdir(parents=True)
     file.rename(tmp_path / "data" / "go" / file.name)
     assert_wrong_call(run_cli("evaluate", tiny_tflite, "--data", tmp_path / "data"), "lines.wav")
@@ -225,7 +224,7 @@ def test_a_broken_recording_whose_name_is_not_utf8_is_reported(
     result = run_cli("transcribe", tiny_tflite, file)
     assert result.status == 1
     assert "is empty (0 bytes)" in result.err
-    assert len(result.err.splitlines()) == 2
+    assert len(result.err.splitlines()) == 1
 
 
 def test_a_label_whose_name_is_not_utf8_is_refused_before_training(
@@ -307,7 +306,8 @@ def test_a_faulty_manifest_is_refused_by_every_command(
 ) -> None:
     manifest = tmp_path / "m.jsonl"
     manifest.write_bytes(content)
-    assert_wrong_call(call("transcribe", tiny_tflite, manifest), said)
+    if "text" not in said.split("'")[1::2]:  # which transcribing does not ask for
+        assert_wrong_call(call("transcribe", tiny_tflite, manifest), said)
     assert_wrong_call(call("evaluate", tiny_tflite, "--data", manifest), said)
     assert_wrong_call(call("train", "--data", manifest, "--out", tmp_path / "b"), said)
 
@@ -595,15 +595,16 @@ def test_an_interrupted_transcription_keeps_its_records(
     to = tmp_path / "out.jsonl"
     process = spawn("transcribe", tiny_tflite, manifest, "--to", to)
     try:
-        wait_for(lambda: to.exists() and to.stat().st_size > 10_000, process)
+        partial = tmp_path / "out.jsonl.partial"
+        wait_for(lambda: partial.exists() and partial.stat().st_size > 10_000, process)
         process.send_signal(signal.SIGINT)
         _, err = process.communicate(timeout=PATIENCE_S)
     finally:
         process.kill()
         process.communicate()
     assert process.returncode == 130
-    assert err == "speechrnn transcribe: interrupted\n"
-    records = [json.loads(line) for line in to.read_text(encoding="utf-8").splitlines()]
+    assert err == "speechrnn transcribe: interrupted; what is done is kept, --resume goes on\n"
+    records = [json.loads(line) for line in partial.read_text(encoding="utf-8").splitlines()]
     assert 10 < len(records) < 100_000
     assert {record["status"] for record in records} == {"ok"}
 

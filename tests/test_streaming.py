@@ -337,12 +337,6 @@ def test_a_bundle_is_told_to_be_exported(capsys):
     assert "expected a .tflite; of a bundle, speechrnn export" in capsys.readouterr().err
 
 
-def test_closed_standard_input_is_one_line(monkeypatch, capsys):
-    monkeypatch.setattr("sys.stdin", None)
-    assert main(["listen", str(two_way_file())]) == 2
-    assert "standard input: is closed or a terminal" in capsys.readouterr().err
-
-
 @pytest.mark.parametrize("threshold", ["-0.1", "1.1", "nan", "loud"])
 def test_a_threshold_that_is_none_is_refused(monkeypatch, capsys, threshold):
     with pytest.raises(SystemExit) as stopped:

@@ -25,6 +25,7 @@ from typing import Any, Literal, NamedTuple
 from speechrnn.audio import find_audio
 from speechrnn.errors import DataError
 from speechrnn.labels import SILENCE, UNKNOWN, normalise_text
+from speechrnn.suffixes import MANIFEST_SUFFIXES
 
 Split = Literal["train", "val", "test", "all"]
 
@@ -97,7 +98,7 @@ def held_out_split(path: str | Path) -> Split:
 
 def is_manifest(path: Path) -> bool:
     """Whether a path is named as a JSON-lines manifest is."""
-    return path.suffix in (".jsonl", ".json")
+    return path.suffix in MANIFEST_SUFFIXES
 
 
 def find_recordings(path: str | Path) -> list[Path]:

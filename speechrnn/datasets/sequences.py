@@ -18,6 +18,7 @@ from pathlib import Path
 import numpy as np
 import soundfile
 
+from speechrnn.audio.activity import word_extent
 from speechrnn.config import to_mapping
 from speechrnn.datasets.augment_noise import coloured_noise
 from speechrnn.datasets.manifest import Utterance, is_word
@@ -25,16 +26,6 @@ from speechrnn.datasets.waveforms import mean_power
 from speechrnn.errors import ConfigError, DataError, OutputError
 from speechrnn.files import check_place, write_atomically
 
-# What is this far below the loudest 10 ms of a recording, at its ends, is not the word, ...
-TRIM_DB, TRIM_FRAME_S = 35.0, 0.01
-# ... unless it is not so far below with high frequencies raised, as those of "s" and "f", ...
-EMPHASIS, EMPHASISED_TRIM_DB = 0.97, 45.0
-# ... nor, in a noisy one, what stands out from its quietest tenth by less than this; ...
-NOISE_PERCENTILE, LEAST_RISE_DB = 10, 6.0
-# ... but whatever is nearer to the loudest is, for a recording may be nothing but its word.
-MOST_TRIM_DB = 15.0
-# Weak consonants are the word too: so much is kept around what is loud.
-TRIM_MARGIN_S = 0.03
 MAX_PEAK = 0.99
 
 _BOUNDS = (
@@ -206,31 +197,8 @@ def trimmed(waveform: np.ndarray, sample_rate_hz: int) -> np.ndarray:
 
     Empty where the recording holds nothing but zeros.
     """
-    if not waveform.any():
-        return waveform[:0]
-    frame = max(1, round(TRIM_FRAME_S * sample_rate_hz))
-    # As if it had stood still before: an offset is no step.
-    before = np.append(waveform[:1], waveform[:-1])
-    raised = waveform - EMPHASIS * before
-    power, raised_power = _frame_power(waveform, frame), _frame_power(raised, frame)
-    loud = power >= min(_least(power, TRIM_DB), power.max() * 10 ** (-MOST_TRIM_DB / 10))
-    loud |= raised_power >= _least(raised_power, EMPHASISED_TRIM_DB)
-    places = np.flatnonzero(loud)
-    margin = round(TRIM_MARGIN_S * sample_rate_hz)
-    first, last = places[0] * frame - margin, (places[-1] + 1) * frame + margin
-    return waveform[max(0, first) : last]
-
-
-def _frame_power(waveform: np.ndarray, frame: int) -> np.ndarray:
-    """Mean power of each frame, the last one filled up with zeros."""
-    whole = np.pad(waveform, (0, -len(waveform) % frame)).reshape(-1, frame)
-    return np.mean(np.square(whole), axis=1)
-
-
-def _least(power: np.ndarray, trim_db: float) -> float:
-    """Power that stands out from silence, so far below the loudest, and from noise."""
-    floor = np.percentile(power, NOISE_PERCENTILE)
-    return max(power.max() * 10 ** (-trim_db / 10), float(floor) * 10 ** (LEAST_RISE_DB / 10))
+    first, last = word_extent(waveform, sample_rate_hz)
+    return waveform[first:last]
 
 
 def clips_by_speaker(

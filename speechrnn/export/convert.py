@@ -21,12 +21,17 @@ from speechrnn.bundle import load_bundle
 from speechrnn.extras import require_training
 from speechrnn.flatbuffer import Graph
 
+# Recordings that are answered to at once, with ``batch``: each weight is then read for as many.
+# More of them gain nothing (docs/adr/0010-export-graph.md).
+BATCH_SIZE = 4
 
-def convert(bundle: Path, out: Path, *, streaming: bool = False) -> None:
+
+def convert(bundle: Path, out: Path, *, streaming: bool = False, batch: bool = False) -> None:
     """Write the flatbuffer of the bundle's serving graph: ``[1, samples]`` -> ``[1, ...]``.
 
-    With ``streaming`` it has a second signature, ``stream``, and its plan stands in ``out`` with
-    ``.json`` behind it.
+    With ``streaming`` it has another signature, ``stream``, and its plan stands in ``out`` with
+    ``.json`` behind it. With ``batch`` it has another that answers to :data:`BATCH_SIZE` recordings
+    of one length at once.
     """
     require_training("export")
     import tensorflow as tf
@@ -34,12 +39,20 @@ def convert(bundle: Path, out: Path, *, streaming: bool = False) -> None:
     from speechrnn.export.graph import answer
 
     model, _ = load_bundle(bundle)
-    flatbuffer = to_flatbuffer(
-        "serve",
-        lambda waveform: model.config.head.exported(answer(model, waveform)),
-        [tf.TensorSpec([1, None], tf.float32, name="waveform")],
-        [model],
-    )
+
+    def serving(name: str, size: int) -> bytes:
+        return to_flatbuffer(
+            name,
+            lambda waveform: model.config.head.exported(answer(model, waveform)),
+            [tf.TensorSpec([size, None], tf.float32, name="waveform")],
+            [model],
+        )
+
+    flatbuffer = serving("serve", 1)
+    if batch:
+        both = Graph(flatbuffer)
+        both.add_signature(Graph(serving("batch", BATCH_SIZE)))
+        flatbuffer = both.to_bytes()
     if streaming:
         from speechrnn.export.streaming import endpoint, plan_stream
 
@@ -85,7 +98,8 @@ def reason(error: BaseException) -> str:
 def main() -> None:
     """Convert what the command line names; a failure is one line on standard error."""
     try:
-        convert(Path(sys.argv[1]), Path(sys.argv[2]), streaming="--streaming" in sys.argv[3:])
+        flags = {name: f"--{name}" in sys.argv[3:] for name in ("streaming", "batch")}
+        convert(Path(sys.argv[1]), Path(sys.argv[2]), **flags)
     except Exception as error:
         sys.exit(reason(error))
 

@@ -32,7 +32,8 @@ def _run(config: FeatureConfig) -> int:
 
 
 def log_mel(config: FeatureConfig, waveform: tf.Tensor) -> tf.Tensor:
-    """As ``MFCC`` has them: float32 ``[1, samples]`` -> ``[1, frames, num_mels]``."""
+    """As ``MFCC`` has them: float32 ``[batch, samples]`` -> ``[batch, frames, num_mels]``."""
+    batch = waveform.shape[0]  # known
     run = _run(config)
     runs = config.fft_length // run
     samples = _filled(config, waveform)
@@ -41,7 +42,7 @@ def log_mel(config: FeatureConfig, waveform: tf.Tensor) -> tf.Tensor:
         samples = samples - config.pre_emphasis * before
     # A convolution that copies: rows of `run` samples, and what fills no row is left out.
     rows = tf.nn.conv2d(
-        tf.reshape(samples, [1, -1, 1, 1]),
+        tf.reshape(samples, [batch, -1, 1, 1]),
         np.eye(run, dtype=np.float32).reshape(run, 1, 1, run),
         strides=[run, 1],
         padding="VALID",
@@ -58,14 +59,15 @@ def log_mel(config: FeatureConfig, waveform: tf.Tensor) -> tf.Tensor:
         spectrum = tf.sqrt(spectrum)
     filters = filters_in_order(config, run)
     energies = tf.matmul(tf.reshape(spectrum, [-1, filters.shape[0]]), filters)
-    return tf.math.log(tf.maximum(energies, config.log_floor))[None]
+    energies = tf.math.log(tf.maximum(energies, config.log_floor))
+    return tf.reshape(energies, [batch, -1, config.num_mels]) if batch > 1 else energies[None]
 
 
 def _filled(config: FeatureConfig, waveform: tf.Tensor) -> tf.Tensor:
     """Zeros up to one window at least, and behind it as many as the transform is longer."""
     length, longer = config.window_length, config.fft_length - config.window_length
     first = tf.pad(waveform, [[0, 0], [0, length]])[:, :length]
-    return tf.concat([first, waveform[:, length:], tf.zeros([1, longer])], axis=1)
+    return tf.concat([first, waveform[:, length:], tf.zeros([waveform.shape[0], longer])], axis=1)
 
 
 def _turns(a: np.ndarray, b: np.ndarray, period: int) -> np.ndarray:

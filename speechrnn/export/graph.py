@@ -66,12 +66,12 @@ def run_in_loop(layer: keras.Layer, frames: Any, mask: Any, training: bool) -> t
     Args:
         layer: ``GRU``, ``LSTM`` or ``SimpleRNN`` that returns sequences, or a ``Bidirectional`` of
             one that concatenates.
-        frames: float32 ``[1, time, features]``.
+        frames: float32 ``[batch, time, features]``, of a batch that is known.
         mask: None; every frame is true.
         training: False.
 
     Returns:
-        float32 ``[1, time, units]``, or twice as wide for two directions.
+        float32 ``[batch, time, units]``, or twice as wide for two directions.
 
     Raises:
         ExportError: The layer is another, or set up in another way.
@@ -80,21 +80,34 @@ def run_in_loop(layer: keras.Layer, frames: Any, mask: Any, training: bool) -> t
         raise ExportError("the exported graph takes whole frames without a mask, to answer only")
     directions = directions_of(layer)
     step, num_states = step_of(layer)
-    frames = frames[0]
-    num_frames = tf.shape(frames)[0]
+    batch, features = frames.shape[0], frames.shape[2]
+    rows = _swapped(frames, batch)  # [time, batch * features]
+    num_frames = tf.shape(rows)[0]
     iterations = (num_frames + STEPS - 1) // STEPS
     filling = [[0, iterations * STEPS - num_frames], [0, 0]]
     projected = []
     for direction in directions:
-        ordered = tf.reverse(frames, [0]) if direction.backwards else frames
-        projected.append(tf.matmul(tf.pad(ordered, filling), direction.kernel) + direction.bias)
+        ordered = tf.pad(tf.reverse(rows, [0]) if direction.backwards else rows, filling)
+        if batch > 1:
+            ordered = tf.reshape(ordered, [-1, features])
+        projected.append(tf.matmul(ordered, direction.kernel) + direction.bias)
     inputs = tf.reshape(_by_gate(projected, directions[0].gates), [iterations, -1])
-    outputs = _loop(step, directions, inputs, iterations, num_states)
+    outputs = _loop(step, directions, inputs, iterations, num_states, batch)
     outputs = tf.slice(outputs, [0, 0], [num_frames, outputs.shape[1]])  # faster than [:num_frames]
-    parts = tf.split(outputs, len(directions), axis=1)
+    if batch > 1:
+        outputs = tf.reshape(outputs, [-1, batch, outputs.shape[1] // batch])
+    parts = tf.split(outputs, len(directions), axis=-1)
     backwards = [direction.backwards for direction in directions]
     ordered = [tf.reverse(y, [0]) if back else y for y, back in zip(parts, backwards, strict=True)]
-    return _joined(ordered)[None]
+    found = _joined(ordered)
+    return tf.transpose(found, [1, 0, 2]) if batch > 1 else found[None]
+
+
+def _swapped(frames: tf.Tensor, batch: int) -> tf.Tensor:
+    """``[batch, time, features]`` -> ``[time, batch * features]``."""
+    if batch == 1:
+        return frames[0]
+    return tf.reshape(tf.transpose(frames, [1, 0, 2]), [-1, batch * frames.shape[2]])
 
 
 @dataclass(frozen=True)
@@ -185,7 +198,7 @@ def _by_gate(parts: Sequence[tf.Tensor], gates: int) -> tf.Tensor:
 
 
 def _joined(parts: Sequence[tf.Tensor]) -> tf.Tensor:
-    return parts[0] if len(parts) == 1 else tf.concat(parts, axis=1)
+    return parts[0] if len(parts) == 1 else tf.concat(parts, axis=-1)
 
 
 def _loop(
@@ -194,8 +207,9 @@ def _loop(
     inputs: tf.Tensor,
     iterations: tf.Tensor,
     num_states: int,
+    batch: int,
 ) -> tf.Tensor:
-    """``[iterations, STEPS * gates * width]`` -> outputs ``[iterations * STEPS, width]``."""
+    """``[iterations, STEPS * batch * gates * width]`` -> ``[steps, batch * width]``."""
     gates, width = directions[0].gates, sum(direction.units for direction in directions)
 
     def recurrent(state: tf.Tensor) -> list[list[tf.Tensor]]:
@@ -207,7 +221,7 @@ def _loop(
         ]
 
     def body(index: tf.Tensor, states: tuple[tf.Tensor, ...], outputs: tf.TensorArray) -> tuple:
-        entering = tf.reshape(tf.gather(inputs, index), [STEPS, gates * width])
+        entering = tf.reshape(tf.gather(inputs, index), [STEPS * batch, gates * width])
         rows = tf.split(entering, STEPS, axis=0)
         leaving = []
         for row in rows:
@@ -218,14 +232,15 @@ def _loop(
             ]
             states = step(row, parts, states)
             leaving.append(states[0])
-        return index + 1, states, outputs.write(index, tf.reshape(tf.concat(leaving, 1), [-1]))
+        return index + 1, states, outputs.write(index, tf.reshape(tf.concat(leaving, axis), [-1]))
 
-    outputs = tf.TensorArray(tf.float32, size=iterations, element_shape=[STEPS * width])
-    start = tuple(tf.zeros([1, width]) for _ in range(num_states))
+    axis = 0 if batch > 1 else 1
+    outputs = tf.TensorArray(tf.float32, size=iterations, element_shape=[STEPS * batch * width])
+    start = tuple(tf.zeros([batch, width]) for _ in range(num_states))
     *_, outputs = tf.while_loop(
         lambda index, states, outputs: index < iterations, body, (0, start, outputs)
     )
-    return tf.reshape(outputs.stack(), [-1, width])
+    return tf.reshape(outputs.stack(), [-1, batch * width])
 
 
 def _gru(

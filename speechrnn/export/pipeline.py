@@ -19,6 +19,7 @@ from speechrnn.config import to_mapping
 from speechrnn.decoding.calibration import apply_temperature
 from speechrnn.decoding.ctc import greedy
 from speechrnn.errors import ExportError, OutputError
+from speechrnn.export.convert import BATCH_SIZE
 from speechrnn.export.integer import with_integers
 from speechrnn.export.ranges import find_ranges
 from speechrnn.export.weights import with_smaller_weights
@@ -80,6 +81,7 @@ def export_bundle(
     quantize: Quantization = "none",
     calibration: Sequence[np.ndarray] = (),
     streaming: bool = False,
+    batch: bool = False,
     waveforms: Sequence[np.ndarray] = (),
     overwrite: bool = False,
 ) -> ExportResult:
@@ -95,6 +97,8 @@ def export_bundle(
             values become.
         streaming: Whether the file also has a signature that takes a chunk and the state before it;
             for encoders that read in one direction.
+        batch: Whether the file also has a signature that answers to several recordings of one
+            length at once, for piles of them.
         waveforms: Recordings at the model's rate on which to compare Keras with the file.
         overwrite: Whether an existing file may be replaced.
 
@@ -118,16 +122,26 @@ def export_bundle(
         raise ExportError(
             "int8 with --streaming is not known yet; expected --quantize dynamic, or no --streaming"
         )
+    if quantize == "int8" and batch:
+        raise ExportError(
+            "int8 with --batch is not known yet; expected --quantize dynamic, or no --batch"
+        )
+    if batch and info.sections["head"]["type"] != "classification":
+        raise ExportError(
+            "--batch: the model answers with sequences; expected one with a classification head"
+        )
     check_out(out, overwrite)
     require_training("export")
     if streaming:
         from speechrnn.model import ModelConfig
 
         check_streaming(ModelConfig.from_mapping(info.sections))
-    converted, plan = _convert_in_subprocess(bundle, streaming)
+    converted, plan = _convert_in_subprocess(bundle, streaming, batch)
     flatbuffer = _quantised(converted, quantize, calibration)
     operators = check_operators(flatbuffer)
     metadata = {**_metadata(info), "quantization": quantize}
+    if batch:
+        metadata["batch"] = {"signature": "batch", "size": BATCH_SIZE}
     if plan:
         metadata["streaming"] = {"signature": "stream", **plan}
     with tempfile.TemporaryDirectory(prefix="speechrnn-") as folder:
@@ -137,6 +151,8 @@ def export_bundle(
         difference = _selftest_difference(recognizer, info)
         if streaming:
             _check_stream(recognizer, info)
+        if batch:
+            _check_batch(recognizer, info)
         comparison = _compare(recognizer, bundle, waveforms) if waveforms else None
         answer = recognizer.run(selftest.selftest_waveform(selftest.NUM_SAMPLES))
     metadata["selftest"] = selftest.record(metadata["output"]["name"], answer)
@@ -215,11 +231,14 @@ def _quantised(
     return graph.to_bytes()
 
 
-def _convert_in_subprocess(bundle: Path, streaming: bool) -> tuple[bytes, dict[str, Any] | None]:
+def _convert_in_subprocess(
+    bundle: Path, streaming: bool, batch: bool
+) -> tuple[bytes, dict[str, Any] | None]:
     """The flatbuffer in float32; how a stream is cut, where it is to be one."""
     with tempfile.TemporaryDirectory(prefix="speechrnn-") as folder:
         out = Path(folder) / "model.tflite"
-        command = [*CONVERTER, str(bundle), str(out), *(["--streaming"] if streaming else [])]
+        flags = [*(["--streaming"] if streaming else []), *(["--batch"] if batch else [])]
+        command = [*CONVERTER, str(bundle), str(out), *flags]
         try:
             run = subprocess.run(
                 command,
@@ -306,6 +325,19 @@ def _check_stream(recognizer: Recognizer, info: BundleInfo) -> None:
         raise ExportError(
             f"{info.path}: answers to chunks differ by {difference:.2g} from those to the whole of "
             f"the self-test, expected at most {tolerance:g}; nothing was written"
+        )
+
+
+def _check_batch(recognizer: Recognizer, info: BundleInfo) -> None:
+    """Hold the answers to several recordings at once against those to each alone."""
+    waveform, _ = read_selftest(info.path)
+    waveforms = [waveform * np.float32(level) for level in (1.0, 0.5, 0.1, 0.02, 0.3)]
+    together, alone = recognizer.answer_many(waveforms), [recognizer.run(w) for w in waveforms]
+    difference = float(np.max(np.abs(np.array(together) - np.array(alone))))
+    if not difference <= TOLERANCE:
+        raise ExportError(
+            f"{info.path}: answers to several recordings at once differ by {difference:.2g} from "
+            f"those to each alone, expected at most {TOLERANCE:g}; nothing was written"
         )
 
 

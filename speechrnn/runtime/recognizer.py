@@ -8,8 +8,9 @@ from pathlib import Path
 import numpy as np
 from ai_edge_litert.interpreter import Interpreter
 
-from speechrnn.audio import as_command
+from speechrnn.audio import read_blocks
 from speechrnn.decoding import Transcript, make_decoder
+from speechrnn.decoding.long import clip_lengths_s, transcribe_blocks, transcribe_waveform
 from speechrnn.errors import ModelError
 from speechrnn.quiet import quiet_stderr
 from speechrnn.runtime import selftest
@@ -58,7 +59,9 @@ class Recognizer:
         self.decoder = make_decoder(
             output, info.metadata["head"], info.labels, info.clock, info.decision
         )
+        self.clip_s = clip_lengths_s(info.metadata.get("training"))
         self._num_samples = 0
+        self._batch: Callable[..., dict[str, np.ndarray]] | None = None  # opened when needed
 
     def run(self, waveform: np.ndarray) -> np.ndarray:
         """The model's answer to float32 ``[samples]``.
@@ -112,18 +115,53 @@ class Recognizer:
             raise ModelError(f"{self.path}: LiteRT cannot run {name!r} of it ({error})") from error
 
     def answer_many(self, waveforms: Sequence[np.ndarray]) -> list[np.ndarray]:
-        """The answers to float32 ``[samples]`` waveforms: ``[labels]``, or ``[steps, columns]``."""
-        return [self.run(waveform) for waveform in waveforms]
+        """The answers to float32 ``[samples]`` waveforms: ``[labels]``, or ``[steps, columns]``.
+
+        A file exported with ``--batch`` answers to several of one length at once.
+        """
+        about = self.metadata.get("batch")
+        if not about or len(waveforms) < 2:
+            return [self.run(waveform) for waveform in waveforms]
+        if self._batch is None:
+            self._batch = self.signature(about["signature"])
+        lengths: dict[int, list[int]] = {}
+        for place, waveform in enumerate(waveforms):
+            lengths.setdefault(len(waveform), []).append(place)
+        answers: dict[int, np.ndarray] = {}
+        for places in lengths.values():
+            for first in range(0, len(places), about["size"]):
+                chosen = places[first : first + about["size"]]
+                answers.update(zip(chosen, self._together(waveforms, chosen), strict=True))
+        return [answers[place] for place in range(len(waveforms))]
+
+    def _together(self, waveforms: Sequence[np.ndarray], chosen: Sequence[int]) -> np.ndarray:
+        """The answers to waveforms of one length, at most as many as fit into a batch."""
+        assert self._batch is not None
+        size = self.metadata["batch"]["size"]
+        if 2 * len(chosen) <= size:  # mostly filled up, a batch takes longer
+            return np.array([self.run(waveforms[place]) for place in chosen])
+        rows = np.zeros((size, len(waveforms[chosen[0]])), np.float32)
+        rows[: len(chosen)] = [waveforms[place] for place in chosen]
+        try:
+            found = self._batch(waveform=rows)
+        except RuntimeError as error:
+            raise ModelError(
+                f"{self.path}: LiteRT failed on {rows.shape[1]} samples ({error}); try shorter "
+                "recordings, or export the model again"
+            ) from error
+        return found[self.metadata["output"]["name"]][: len(chosen)].copy()
 
     def transcribe(self, recording: str | Path | np.ndarray) -> Transcript:
-        """Recognise a file of any rate, or a float waveform at ``sample_rate_hz``.
+        """Recognise a file of any rate, or a float waveform at ``sample_rate_hz``, of any length.
 
         Raises:
             AudioError: The recording is unusable.
             ModelError: The model answers nonsense.
         """
-        waveform = as_command(recording, self.sample_rate_hz, min_samples=self.min_samples)
-        return self.transcribe_many([waveform])[0]
+        if isinstance(recording, np.ndarray):
+            return transcribe_waveform(self, recording)
+        blocks = read_blocks(recording, self.sample_rate_hz)
+        return transcribe_blocks(self, blocks, str(recording))
 
     def transcribe_many(self, waveforms: Sequence[np.ndarray]) -> list[Transcript]:
         """Recognise checked waveforms at the model's rate, in their order."""

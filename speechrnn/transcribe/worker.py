@@ -1,0 +1,63 @@
+"""A process of its own that transcribes: tasks come on standard input, results go out.
+
+Run as ``python -m speechrnn.transcribe.worker``. A file that kills it, through a bug of a library,
+kills nothing else.
+"""
+
+from __future__ import annotations
+
+import os
+import pickle
+import signal
+import sys
+import time
+from typing import BinaryIO
+
+from speechrnn.errors import SpeechRNNError
+from speechrnn.transcribe.setup import Setup
+
+# Answers are handed over at least so often.
+FLUSH_S = 0.05
+
+
+def serve(incoming: BinaryIO, outgoing: BinaryIO) -> None:
+    """Answer every list of tasks with one :class:`Finished` each, until there are no more.
+
+    Before that it is said whether the model could be opened: None, or the kind of error and its
+    text.
+    """
+    setup: Setup = pickle.load(incoming)
+    try:
+        transcriber = setup.transcriber()
+    except SpeechRNNError as error:
+        pickle.dump((type(error), str(error)), outgoing)
+        outgoing.flush()
+        return
+    pickle.dump(None, outgoing)
+    while True:
+        try:
+            tasks = pickle.load(incoming)
+        except EOFError:
+            return
+        flushed = time.monotonic()
+        for done in transcriber.finish_many(tasks):
+            pickle.dump(done, outgoing, pickle.HIGHEST_PROTOCOL)
+            if time.monotonic() - flushed > FLUSH_S:
+                outgoing.flush()
+                flushed = time.monotonic()
+        outgoing.flush()
+
+
+def main() -> None:
+    """Serve on the standard streams; what libraries print there goes to standard error."""
+    signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C is for who started this
+    with os.fdopen(os.dup(1), "wb") as outgoing:
+        os.dup2(2, 1)
+        try:
+            serve(sys.stdin.buffer, outgoing)
+        except BrokenPipeError:  # nobody listens any more
+            os._exit(0)
+
+
+if __name__ == "__main__":
+    main()
