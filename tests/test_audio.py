@@ -484,3 +484,126 @@ def test_a_folder_that_cannot_be_listed_is_no_empty_folder(
     monkeypatch.setattr(os, "walk", walk)
     with pytest.raises(AudioError, match=r"folder cannot be read \(Permission denied\)"):
         find_audio(tmp_path)
+
+
+# --- what libsndfile does not read
+
+
+FAKE_FFMPEG = """#!{python}
+import struct, sys
+import numpy as np, soundfile
+assert "-nostdin" in sys.argv
+source = sys.argv[sys.argv.index("-i") + 1].removeprefix("file:")
+content = open(source, "rb").read()
+if not content.startswith(b"ftyp"):
+    sys.exit("file:/dev/fd/3: Invalid data found when processing input")
+samples = np.frombuffer(content[4:], "<f4").reshape(-1, 2)
+out = struct.pack(">4sIIIII", b".snd", 28, 0xFFFFFFFF, 6, 8000, 2) + b"note"
+out += samples.astype(">f4").tobytes()
+cut = len(out) // 2 if content.startswith(b"ftypcut") else len(out)
+sys.stdout.buffer.write(out[:cut])
+if cut < len(out):
+    sys.exit("file:/dev/fd/3: Packet corrupt")
+"""
+
+
+@pytest.fixture
+def fake_ffmpeg(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A program of that name that reads a format of the test's own."""
+    program = tmp_path / "bin" / "ffmpeg"
+    program.parent.mkdir()
+    program.write_text(FAKE_FFMPEG.format(python=sys.executable), encoding="utf-8")
+    program.chmod(0o755)
+    monkeypatch.setenv("PATH", str(program.parent))
+
+
+def film(path: Path, samples: np.ndarray, head: bytes = b"ftyp") -> Path:
+    path.write_bytes(head + samples.astype("<f4").tobytes())
+    return path
+
+
+@pytest.mark.usefixtures("fake_ffmpeg")
+def test_what_ffmpeg_reads_is_mixed_and_converted_as_everything_else(
+    tmp_path: Path, write_audio: Write
+) -> None:
+    both = np.stack([tone(440, 1, 8000), tone(700, 1, 8000)], axis=1).astype(np.float32)
+    expected = load_waveform(write_audio("clip.wav", both, 8000, subtype="FLOAT"), RATE_HZ)
+    for name in ("film.mp4", "-i.webm", "no suffix"):
+        np.testing.assert_array_equal(load_waveform(film(tmp_path / name, both), RATE_HZ), expected)
+
+
+@pytest.mark.usefixtures("fake_ffmpeg")
+def test_what_ffmpeg_complains_about_is_the_reason(tmp_path: Path) -> None:
+    both = np.zeros((100_000, 2), np.float32)
+    with pytest.raises(AudioError, match=r"damaged or cut short \(ffmpeg: Packet corrupt\)"):
+        load_waveform(film(tmp_path / "cut.mp4", both, b"ftypcut.cut."), RATE_HZ)
+    (tmp_path / "text.mp4").write_text("no film", encoding="utf-8")
+    with pytest.raises(AudioError, match=r"\(ffmpeg: Invalid data found when processing input\)"):
+        load_waveform(tmp_path / "text.mp4", RATE_HZ)
+    with pytest.raises(AudioError, match=r"is too long: .* at most 2 s"):
+        load_waveform(film(tmp_path / "long.mp4", both), RATE_HZ, max_s=2)
+
+
+@pytest.mark.usefixtures("fake_ffmpeg")
+def test_a_damaged_file_that_libsndfile_should_read_is_not_mended_by_ffmpeg(tmp_path: Path) -> None:
+    with pytest.raises(AudioError, match="Format not recognised"):
+        load_waveform(film(tmp_path / "film.wav", np.zeros((100, 2))), RATE_HZ)
+
+
+def test_without_ffmpeg_it_is_said_that_it_is_needed(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("PATH", str(tmp_path))
+    with pytest.raises(AudioError, match=r"\.mp4 needs ffmpeg, which is not installed"):
+        load_waveform(film(tmp_path / "film.mp4", np.zeros((100, 2))), RATE_HZ)
+
+
+# --- small WAV files, read without libsndfile
+
+
+@settings(
+    max_examples=200, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture]
+)
+@given(
+    frames=st.integers(0, 400),
+    channels=st.integers(1, 3),
+    rate_hz=st.sampled_from([8000, 16000, 44100]),
+    before=st.binary(max_size=9),
+    behind=st.binary(max_size=9),
+    changed=st.one_of(st.none(), st.tuples(st.integers(0, 60), st.binary(min_size=1, max_size=2))),
+)
+def test_a_small_wav_is_what_libsndfile_makes_of_it(
+    frames: int,
+    channels: int,
+    rate_hz: int,
+    before: bytes,
+    behind: bytes,
+    changed: tuple[int, bytes] | None,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    samples = np.random.default_rng(frames).integers(-32768, 32768, frames * channels).astype("<i2")
+
+    def chunk(name: bytes, content: bytes) -> bytes:
+        return name + struct.pack("<I", len(content)) + content + bytes(len(content) % 2)
+
+    form = struct.pack("<HHIIHH", 1, channels, rate_hz, 2 * channels * rate_hz, 2 * channels, 16)
+    content = b"WAVE" + chunk(b"fmt ", form) + (chunk(b"LIST", before) if before else b"")
+    content += chunk(b"data", samples.tobytes()) + (chunk(b"LIST", behind) if behind else b"")
+    content = bytearray(chunk(b"RIFF", content))
+    if changed:
+        content[changed[0] : changed[0] + len(changed[1])] = changed[1]
+    file = tmp_path / "small.wav"
+    file.write_bytes(content)
+
+    def found() -> object:
+        try:
+            return load_waveform(file, RATE_HZ).tolist()
+        except AudioError as error:
+            return str(error)
+
+    fast = found()
+    with monkeypatch.context() as patched:
+        patched.setattr(blocks, "SMALL_WAV_BYTES", 0)
+        slow = found()
+    assert fast == slow

@@ -29,12 +29,12 @@ def converted():
     """The bundle "wide", converted once; from here on in no time."""
     bundle = shared_bundle("wide")
     convert = pipeline._convert_in_subprocess
-    made = convert(bundle, False)
+    made = convert(bundle, False, False)
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(
             pipeline,
             "_convert_in_subprocess",
-            lambda b, streaming: made if b == bundle else convert(b, streaming),
+            lambda b, *flags: made if b == bundle else convert(b, *flags),
         )
         yield
 

@@ -61,7 +61,7 @@ def ffmpeg_blocks(
     header = process.stdout.read(_AU_HEADER.size)
     if len(header) < _AU_HEADER.size:
         process.wait()
-        what = _last_line(complaints)
+        what = _last_line(complaints) or "no sound in it"
         complaints.close()
         process.stdout.close()
         raise AudioError(path, f"cannot be read as audio (ffmpeg: {what}); is it a sound file?")
@@ -78,8 +78,9 @@ def ffmpeg_blocks(
                 whole = len(content) // frame_bytes * frame_bytes
                 samples = np.frombuffer(content[:whole], ">f4").astype(np.float32)
                 yield samples.reshape(-1, channels)
-            if process.wait() or (what := _last_line(complaints)):
-                what = _last_line(complaints)
+            status, what = process.wait(), _last_line(complaints)
+            if status or what:
+                what = what or f"exit status {status}"
                 raise AudioError(path, f"is damaged or cut short (ffmpeg: {what}); copy it again")
         finally:
             process.kill()
@@ -94,4 +95,4 @@ def _last_line(complaints: io.IOBase) -> str:
     complaints.seek(0)
     lines = complaints.read().decode(errors="replace").split("\n")
     found = [line.strip() for line in lines if line.strip()]
-    return found[-1].removeprefix("file:").split(": ", 1)[-1] if found else "no sound in it"
+    return found[-1].removeprefix("file:").split(": ", 1)[-1] if found else ""

@@ -19,7 +19,7 @@ from speechrnn.suffixes import AUDIO_SUFFIXES
 # Float files may overshoot full scale a little; values far beyond it are unscaled integers.
 MAX_ABS_SAMPLE = 8.0
 # What is taken for one command, or one utterance, is at most so long. Longer recordings are
-# transcribed piece by piece (speechrnn.decoding.pieces).
+# transcribed piece by piece (speechrnn.decoding.long).
 LONGEST_COMMAND_S = 60.0
 
 

@@ -177,6 +177,7 @@ def _commands(model: Answering, blocks: Iterable[np.ndarray]) -> Iterator[Transc
         if is_short and not (piece.cut_before or piece.cut_after):
             found = _command(model, piece)
         else:
+            free_from = free_from if piece.cut_before else 0
             found, free_from = _commands_within(model, piece, free_from)
         for word in found:
             yield Transcript(word.text, word.confidence, 0.0, (word,))
@@ -225,13 +226,11 @@ def _command(model: Answering, piece: Piece) -> list[Word]:
     return [_word(heard.text, heard.confidence, said, first, rate_hz)]
 
 
-def _commands_within(
-    model: Answering, piece: Piece, free_from: int
-) -> tuple[list[Word], int]:
+def _commands_within(model: Answering, piece: Piece, free_from: int) -> tuple[list[Word], int]:
     """The commands of a long piece: windows that are surer than those around them.
 
-    The middle of each window lies in the piece, so that no window is another piece's too; none
-    begins before the sample ``free_from``, which is returned for the piece behind.
+    The middle of each lies in the piece. Where no pause separates it from the piece before, none
+    begins before ``free_from``, a sample that is returned for the piece behind.
     """
     rate_hz = model.sample_rate_hz
     width = round(max(model.clip_s) * rate_hz)
@@ -337,7 +336,8 @@ def _between(before: np.ndarray, behind: np.ndarray, boundary: int | None) -> tu
             return ends, ends - 1 + int(near[ends].argmax())
     nothing = before[:, BLANK_ID] + behind[:, BLANK_ID]
     calm = np.convolve(np.pad(nothing, len(CALM) // 2, mode="edge"), CALM, "valid")
-    return int(np.argmax(calm)), int(np.argmax(calm))
+    seam = int(np.argmax(calm))
+    return seam, seam
 
 
 def _utterance(model: Answering, one: _Answered, until: int | None) -> Transcript:

@@ -47,7 +47,7 @@ class Summary:
         rate = f", {self.audio_s / self.seconds:,.0f} times real time" if self.seconds else ""
         kept = f" ({self.kept:,} were done before)" if self.kept else ""
         found = [
-            f"{self.inputs:,} recordings{kept}, {self.failed:,} failed; "
+            f"{self.inputs:,} recording{'' if self.inputs == 1 else 's'}{kept}, {self.failed:,} failed; "
             f"{self.audio_s / 3600:.3g} h of sound in {self.seconds:.1f} s, "
             f"{new / max(self.seconds, 1e-9):,.0f} recordings a second{rate}"
         ]
