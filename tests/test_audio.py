@@ -604,6 +604,6 @@ def test_a_small_wav_is_what_libsndfile_makes_of_it(
 
     fast = found()
     with monkeypatch.context() as patched:
-        patched.setattr(blocks, "SMALL_WAV_BYTES", 0)
+        patched.setattr(blocks, "SMALL_BYTES", 0)
         slow = found()
     assert fast == slow

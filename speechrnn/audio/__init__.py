@@ -1,5 +1,6 @@
 """Any sound file -> mono float32 samples at one rate. Every check of audio lives here."""
 
+from speechrnn.audio.blocks import SMALL_BYTES as SMALL_BYTES
 from speechrnn.audio.blocks import open_sound as open_sound
 from speechrnn.audio.blocks import read_blocks as read_blocks
 from speechrnn.audio.blocks import stream_blocks as stream_blocks

@@ -30,7 +30,7 @@ BLOCK_SAMPLES = 176_400
 LOWEST_RATE_HZ, HIGHEST_RATE_HZ = 1000, 1_000_000
 # Smaller WAV files of 16 bits, which most recordings of commands are, are read without libsndfile:
 # to set that up takes longer than to read them.
-SMALL_WAV_BYTES = 1_000_000
+SMALL_BYTES = 1_000_000
 
 # How libsndfile's log states that a header announces more bytes of samples than the file holds:
 # WAV and WAVEX, AIFF, AU, W64, RF64. A RIFF size alone is often wrong in files that are whole.
@@ -110,11 +110,21 @@ def _why_not(path: str | Path, error: OSError) -> str:
 
 
 def stream_blocks(
-    stream: io.FileIO, path: str | Path, sample_rate_hz: int, *, max_s: float = math.inf
+    stream: io.FileIO,
+    path: str | Path,
+    sample_rate_hz: int,
+    *,
+    max_s: float = math.inf,
+    content: bytes | None = None,
 ) -> Iterator[np.ndarray]:
-    """As :func:`read_blocks`, of a file that is open at its begin; ``path`` is its name."""
+    """As :func:`read_blocks`, of a file that is open; ``path`` is its name.
+
+    ``content`` is all of it, where it was read already; else the file stands at its begin.
+    """
     try:
-        small = _small_wav(stream)
+        if content is None and os.fstat(stream.fileno()).st_size <= SMALL_BYTES:
+            content = stream.read()
+        small = _small_wav(content) if content and len(content) <= SMALL_BYTES else None
         if small:
             yield from _small_blocks(*small, path, sample_rate_hz, max_s)
             return
@@ -132,14 +142,14 @@ def stream_blocks(
         raise AudioError(path, f"cannot be read ({error.strerror})") from error
 
 
-def _small_wav(stream: io.FileIO) -> tuple[int, np.ndarray] | None:
+_USUAL_CHUNKS = frozenset({b"LIST", b"fact", b"bext", b"JUNK", b"junk", b"PAD ", b"id3 "})
+
+
+def _small_wav(content: bytes) -> tuple[int, np.ndarray] | None:
     """Rate and samples ``[frames, channels]`` of a small, plain, whole WAV of 16 bits.
 
     None where anything is unusual: libsndfile knows more about that.
     """
-    if os.fstat(stream.fileno()).st_size > SMALL_WAV_BYTES:
-        return None
-    content = stream.read() or b""
     if content[:4] != b"RIFF" or content[8:16] != b"WAVEfmt " or len(content) < 44:
         return None
     (announced,) = struct.unpack_from("<I", content, 4)
@@ -148,8 +158,8 @@ def _small_wav(stream: io.FileIO) -> tuple[int, np.ndarray] | None:
     if size != 16 or (tag, bits) != (1, 16) or not channels or frame_bytes != 2 * channels:
         return None
     place = 36
-    while content[place : place + 4] != b"data":
-        if place + 8 > len(content):
+    while (name := content[place : place + 4]) != b"data":
+        if place + 8 > len(content) or name not in _USUAL_CHUNKS:
             return None
         (size,) = struct.unpack_from("<I", content, place + 4)
         place += 8 + size + size % 2
@@ -157,7 +167,7 @@ def _small_wav(stream: io.FileIO) -> tuple[int, np.ndarray] | None:
         return None
     (size,) = struct.unpack_from("<I", content, place + 4)
     end = place + 8 + size
-    if end > len(content) or end > announced + 8 or size % frame_bytes:
+    if not size or end > len(content) or end > announced + 8 or size % frame_bytes:
         return None
     samples = np.frombuffer(content, "<i2", size // 2, place + 8)
     return rate_hz, samples.reshape(-1, channels)
@@ -169,8 +179,6 @@ def _small_blocks(
     _check_rate(rate_hz, path)
     if len(samples) > max_s * rate_hz:
         raise AudioError(path, too_long(len(samples) / rate_hz, max_s))
-    if not len(samples):
-        return
     # As libsndfile scales; a power of two, so that nothing is rounded.
     block = samples.astype(np.float32)
     block *= np.float32(1 / 32768)

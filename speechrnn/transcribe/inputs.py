@@ -29,8 +29,7 @@ _BINARY = frozenset(range(32)) - frozenset(b"\0\t\n\r\x1b")
 _PEEKED = 512
 
 
-@dataclass(frozen=True)
-class Source:
+class Source(NamedTuple):
     """One input.
 
     Attributes:
@@ -109,8 +108,10 @@ class Inputs:
         prefixes = _prefixes([_root(name) for name in self.names])
         for name, prefix in zip(self.names, prefixes, strict=True):
             for source in self._sources_of(name):
-                place = os.path.normpath(os.path.join(prefix, source.place))
-                yield Source(source.name, source.path, place, source.error)
+                if prefix:
+                    place = os.path.normpath(os.path.join(prefix, source.place))
+                    source = source._replace(place=place)
+                yield source
 
     def _sources_of(self, name: str) -> Iterator[Source]:
         if name == STANDARD_INPUT:
@@ -340,7 +341,8 @@ def _inner(path: str, root: str) -> str:
 
 def _outside(absolute: str) -> str:
     drive, path = os.path.splitdrive(absolute)
-    return os.path.join(OUTSIDE, drive.replace(":", "").strip("\\/"), path.lstrip(os.sep))
+    inner = os.path.join(OUTSIDE, drive.replace(":", "").strip("\\/"), path.lstrip(os.sep))
+    return os.path.normpath(inner)
 
 
 def stamp_of(path: str) -> tuple[int, int, int] | None:

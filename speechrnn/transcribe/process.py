@@ -59,8 +59,11 @@ class Process:
                 kind, text = problem
                 raise kind(text)
             self._is_ready = True
-        for _ in tasks:
-            yield self._receive()
+        left = len(tasks)
+        while left:
+            finished = self._receive()
+            left -= len(finished)
+            yield from finished
 
     def _receive(self) -> Any:
         assert self._process is not None

@@ -105,10 +105,7 @@ class _RayWorker:
 
     def run(self, tasks: Sequence[Task]) -> Iterator[Finished]:
         there = [
-            dataclasses.replace(
-                task,
-                source=dataclasses.replace(task.source, path=os.path.abspath(task.source.path)),
-            )
+            task._replace(source=task.source._replace(path=os.path.abspath(task.source.path)))
             for task in tasks
         ]
         try:

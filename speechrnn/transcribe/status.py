@@ -46,8 +46,9 @@ class Summary:
         new = self.inputs - self.kept
         rate = f", {self.audio_s / self.seconds:,.0f} times real time" if self.seconds else ""
         kept = f" ({self.kept:,} were done before)" if self.kept else ""
+        plural = "" if self.inputs == 1 else "s"
         found = [
-            f"{self.inputs:,} recording{'' if self.inputs == 1 else 's'}{kept}, {self.failed:,} failed; "
+            f"{self.inputs:,} recording{plural}{kept}, {self.failed:,} failed; "
             f"{self.audio_s / 3600:.3g} h of sound in {self.seconds:.1f} s, "
             f"{new / max(self.seconds, 1e-9):,.0f} recordings a second{rate}"
         ]

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field
+from typing import NamedTuple
 
 from speechrnn.transcribe.inputs import Source
 
@@ -10,8 +11,7 @@ from speechrnn.transcribe.inputs import Source
 STAGES = ("hash", "read", "recognise", "decode")
 
 
-@dataclass(frozen=True)
-class Task:
+class Task(NamedTuple):
     """An input to transcribe, unless its content is still what this hash is of.
 
     What is ``kept`` was done by an earlier run.
@@ -22,7 +22,7 @@ class Task:
     kept: bool = False
 
 
-@dataclass
+@dataclass(slots=True)
 class Finished:
     """What became of an input.
 

@@ -12,7 +12,7 @@ from dataclasses import dataclass, field
 
 import numpy as np
 
-from speechrnn.audio import open_sound, stream_blocks
+from speechrnn.audio import SMALL_BYTES, open_sound, stream_blocks
 from speechrnn.decoding import Transcript
 from speechrnn.decoding.long import hear
 from speechrnn.errors import AudioError, ModelError
@@ -66,15 +66,20 @@ class Transcriber:
         with open_sound(source.path) as stream:
             before = os.fstat(stream.fileno())
             job.done.stamp, job.done.read_ns = stamp(before), time.time_ns()
-            job.done.sha256 = content_hash(stream, before.st_size)
+            # Of a small file once for both the hash and the sound.
+            small = before.st_size <= SMALL_BYTES
+            content = stream.read(before.st_size + 1) if small else b""
+            job.done.sha256 = content_hash(stream, content)
             hashed = time.perf_counter()
             seconds[0] = hashed - started
             if job.done.sha256 == job.task.known_sha256:
                 job.is_known = True
                 return
-            stream.seek(0)
             self._model.seconds = 0.0
-            blocks = stream_blocks(stream, source.name, self._model.sample_rate_hz)
+            rate_hz = self._model.sample_rate_hz
+            if not content:
+                stream.seek(0)
+            blocks = stream_blocks(stream, source.name, rate_hz, content=content or None)
             heard = hear(self._model, _timed(blocks, seconds), source.name)
             after = os.fstat(stream.fileno())
         if stamp(after)[:2] != stamp(before)[:2]:
@@ -175,9 +180,10 @@ def _timed(blocks: Iterable[np.ndarray], seconds: list[float]) -> Iterator[np.nd
         yield block
 
 
-def content_hash(stream: io.FileIO, size: int) -> str:
-    """SHA-256 of what a file of that size holds, from where it stands, as hexadecimal digits."""
-    digest = hashlib.sha256()
-    while block := stream.read(min(_BLOCK_BYTES, size + 1)):  # no larger a buffer than needed
-        digest.update(block)
+def content_hash(stream: io.FileIO, content: bytes = b"") -> str:
+    """SHA-256 of what was read of a file and of what is left of it, as hexadecimal digits."""
+    digest = hashlib.sha256(content)
+    if not content:
+        while block := stream.read(_BLOCK_BYTES):
+            digest.update(block)
     return digest.hexdigest()

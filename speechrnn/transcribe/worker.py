@@ -15,13 +15,14 @@ from typing import BinaryIO
 
 from speechrnn.errors import SpeechRNNError
 from speechrnn.transcribe.setup import Setup
+from speechrnn.transcribe.tasks import Finished
 
 # Answers are handed over at least so often.
 FLUSH_S = 0.05
 
 
 def serve(incoming: BinaryIO, outgoing: BinaryIO) -> None:
-    """Answer every list of tasks with one :class:`Finished` each, until there are no more.
+    """Answer every list of tasks with lists of a :class:`Finished` each, until there are no more.
 
     Before that it is said whether the model could be opened: None, or the kind of error and its
     text.
@@ -39,13 +40,19 @@ def serve(incoming: BinaryIO, outgoing: BinaryIO) -> None:
             tasks = pickle.load(incoming)
         except EOFError:
             return
-        flushed = time.monotonic()
+        flushed, finished = time.monotonic(), []
         for done in transcriber.finish_many(tasks):
-            pickle.dump(done, outgoing, pickle.HIGHEST_PROTOCOL)
+            finished.append(done)
             if time.monotonic() - flushed > FLUSH_S:
-                outgoing.flush()
-                flushed = time.monotonic()
-        outgoing.flush()
+                _send(finished, outgoing)
+                flushed, finished = time.monotonic(), []
+        if finished:
+            _send(finished, outgoing)
+
+
+def _send(finished: list[Finished], outgoing: BinaryIO) -> None:
+    pickle.dump(finished, outgoing, pickle.HIGHEST_PROTOCOL)
+    outgoing.flush()
 
 
 def main() -> None:
