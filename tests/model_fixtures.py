@@ -51,6 +51,16 @@ ENCODER_SETTINGS: dict[str, dict[str, dict[str, Any]]] = {
             "conv_kernel": 1,
             "conv_stride": 4,
         },
+        "deep": {"units": 5, "num_layers": 3, "residual": True, "layer_norm": True},
+    },
+    "lstm": {
+        "two-way": {"units": 5, "num_layers": 2},
+        "one-way": {"units": 6, "num_layers": 1, "bidirectional": False, "layer_norm": True},
+        "spectral": {"units": 5, "num_layers": 1, "spectral_filters": 3, "spectral_width": 7},
+    },
+    "simple_rnn": {
+        "two-way": {"units": 5, "num_layers": 2, "residual": True},
+        "one-way": {"units": 6, "num_layers": 2, "bidirectional": False},
     },
 }
 HEAD_SETTINGS: dict[str, dict[str, dict[str, Any]]] = {

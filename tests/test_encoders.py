@@ -9,7 +9,7 @@ from keras import ops
 from model_fixtures import encoder_cases, graph, randomise
 
 from speechrnn.encoders import ENCODERS
-from speechrnn.encoders.recurrent import GRU
+from speechrnn.encoders.recurrent import Recurrent
 from speechrnn.errors import ConfigError
 
 WIDTH = 4  # features of a frame
@@ -169,10 +169,11 @@ def test_a_bidirectional_encoder_sees_both_ends_from_each(config):
     before = run(layer, frames)
     for changed, seen in ((-1, 0), (0, -1)):
         other = frames.copy()
-        other[:, changed] += 3
+        bump = np.linspace(-3, 3, frames.shape[-1])  # a constant would be normalised away
+        other[:, changed] += bump
         if config.conv_stride > 1:  # a kernel may skip single frames: change a whole step
-            other[:, : config.conv_stride] += 3 if changed == 0 else 0
-            other[:, -config.conv_stride :] += 3 if changed == -1 else 0
+            other[:, : config.conv_stride] += bump if changed == 0 else 0
+            other[:, -config.conv_stride :] += bump if changed == -1 else 0
         assert np.abs(run(layer, other)[0, seen] - before[0, seen]).max() > 1e-5
 
 
@@ -181,7 +182,7 @@ def test_a_one_way_encoder_does_not_see_the_future(config):
     layer = built(config)
     frames = random_frames(1, 14)
     before, changed_from = run(layer, frames), 8
-    frames[:, changed_from:] += 3
+    frames[:, changed_from:] += np.linspace(-3, 3, frames.shape[-1])
     after = run(layer, frames)
     ahead = config.conv_kernel // 2 if config.conv_filters else 0
     sees = np.arange(before.shape[1]) * config.conv_stride + ahead >= changed_from
@@ -275,7 +276,33 @@ def gru_by_hand(frames: np.ndarray, kernel: Any, recurrent: Any, bias: Any) -> n
     return np.array(states)
 
 
-def convolution_by_hand(config: GRU, frames: np.ndarray, weights: list[np.ndarray]) -> np.ndarray:
+def lstm_by_hand(frames: np.ndarray, kernel: Any, recurrent: Any, bias: Any) -> np.ndarray:
+    """Gates in the order entered, forgotten, candidate, output."""
+    state, cell, states = np.zeros(recurrent.shape[0]), np.zeros(recurrent.shape[0]), []
+    for frame in frames:
+        entered, forgotten, candidate, output = np.split(
+            frame @ kernel + state @ recurrent + bias, 4
+        )
+        cell = sigmoid(forgotten) * cell + sigmoid(entered) * np.tanh(candidate)
+        state = sigmoid(output) * np.tanh(cell)
+        states.append(state)
+    return np.array(states)
+
+
+def simple_by_hand(frames: np.ndarray, kernel: Any, recurrent: Any, bias: Any) -> np.ndarray:
+    state, states = np.zeros(recurrent.shape[0]), []
+    for frame in frames:
+        state = np.tanh(frame @ kernel + state @ recurrent + bias)
+        states.append(state)
+    return np.array(states)
+
+
+BY_HAND = {"gru": gru_by_hand, "lstm": lstm_by_hand, "simple_rnn": simple_by_hand}
+
+
+def convolution_by_hand(
+    config: Recurrent, frames: np.ndarray, weights: list[np.ndarray]
+) -> np.ndarray:
     kernel, bias, gain, offset = weights
     left, found = config.conv_kernel // 2, []
     for centre in range(0, len(frames), config.conv_stride):
@@ -320,26 +347,37 @@ def spectral_by_hand(frames: np.ndarray, layer: Any) -> np.ndarray:
     return np.array([normed(row @ matrix + bias, layer.merge_norm) for row in flat])
 
 
-def encoder_by_hand(config: GRU, frames: np.ndarray, layer: Any) -> np.ndarray:
+def encoder_by_hand(config: Recurrent, frames: np.ndarray, layer: Any) -> np.ndarray:
     weights = [np.asarray(v, np.float64) for v in layer.trainable_variables]
     if config.spectral_filters:
         spectral = layer.convolutions[0]
         frames, weights = spectral_by_hand(frames, spectral), weights[len(spectral.weights) :]
     for _ in range(config.conv_layers if config.conv_filters else 0):
         frames, weights = convolution_by_hand(config, frames, weights[:4]), weights[4:]
-    for _ in range(config.num_layers):
-        forwards, weights = gru_by_hand(frames, *weights[:3]), weights[3:]
-        if not config.bidirectional:
-            frames = forwards
-            continue
-        backwards, weights = gru_by_hand(frames[::-1], *weights[:3])[::-1], weights[3:]
-        frames = np.concatenate([forwards, backwards], axis=-1)
+    norms = [[np.asarray(v, np.float64) for v in norm.weights] for norm in layer.norms]
+    if norms:
+        weights = weights[: -2 * len(norms)]
+    by_hand = BY_HAND[config.prefix]
+    for index in range(config.num_layers):
+        entering = frames
+        if norms:
+            gain, offset = norms[index]
+            centred = frames - frames.mean(axis=-1, keepdims=True)
+            entering = centred / np.sqrt(frames.var(axis=-1, keepdims=True) + 1e-5) * gain + offset
+        leaving, weights = by_hand(entering, *weights[:3]), weights[3:]
+        if config.bidirectional:
+            backwards, weights = by_hand(entering[::-1], *weights[:3])[::-1], weights[3:]
+            leaving = np.concatenate([leaving, backwards], axis=-1)
+        residual = config.residual and leaving.shape == frames.shape
+        frames = frames + leaving if residual else leaving
     assert not weights
     return frames
 
 
-@pytest.mark.parametrize("config", [c for c in encoder_cases() if type(c.values[0]) is GRU])
-def test_the_gru_computes_its_equations(config):
+@pytest.mark.parametrize(
+    "config", [c for c in encoder_cases() if isinstance(c.values[0], Recurrent)]
+)
+def test_a_recurrent_encoder_computes_its_equations(config):
     layer = built(config)
     frames, mask = junk_padded(seed=5)
     encoded = run(layer, frames, mask)
@@ -347,3 +385,41 @@ def test_the_gru_computes_its_equations(config):
         expected = encoder_by_hand(config, frames[row, :length].astype(np.float64), layer)
         # float32 in the layer, float64 here; saturating gates keep the error from growing.
         np.testing.assert_allclose(encoded[row, : len(expected)], expected, rtol=0, atol=5e-6)
+
+
+# --- against PyTorch
+
+
+def torch_layer(torch: Any, config: Recurrent, layer: Any, num_features: int) -> Any:
+    """PyTorch's layer with the weights of a Keras layer; its gates have another order."""
+    kinds = {"gru": torch.nn.GRU, "lstm": torch.nn.LSTM, "simple_rnn": torch.nn.RNN}
+    orders = {"gru": [1, 0, 2], "lstm": [0, 1, 2, 3], "simple_rnn": [0]}
+    made = kinds[config.prefix](num_features, config.units, batch_first=True, bidirectional=True)
+    order = orders[config.prefix]
+
+    def reordered(values: np.ndarray) -> Any:
+        blocks = np.split(values, len(order), axis=-1)
+        return torch.tensor(np.concatenate([blocks[i] for i in order], axis=-1).T.copy())
+
+    with torch.no_grad():
+        for one_way, suffix in ((layer.forward_layer, ""), (layer.backward_layer, "_reverse")):
+            kernel, recurrent, bias = (np.asarray(weight) for weight in one_way.weights[:3])
+            both = bias if bias.ndim == 2 else np.stack([bias, np.zeros_like(bias)])
+            for name, values in (
+                ("weight_ih_l0", kernel),
+                ("weight_hh_l0", recurrent),
+                ("bias_ih_l0", both[0]),
+                ("bias_hh_l0", both[1]),
+            ):
+                getattr(made, name + suffix).copy_(reordered(values))
+    return made
+
+
+@pytest.mark.parametrize("kind", ["gru", "lstm", "simple_rnn"])
+def test_a_layer_is_pytorch_s_with_the_same_weights(kind):
+    torch = pytest.importorskip("torch", reason="PyTorch is no dependency of ours: 200 MB")
+    config = ENCODERS.from_mapping({"type": kind, "units": 7, "num_layers": 1})
+    layer, frames = built(config), random_frames(2, 40)
+    reference = torch_layer(torch, config, layer.recurrent[0], frames.shape[-1])
+    expected, _ = reference(torch.tensor(frames))
+    np.testing.assert_allclose(run(layer, frames), expected.detach().numpy(), rtol=0, atol=2e-6)

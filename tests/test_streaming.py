@@ -41,6 +41,8 @@ ENCODERS: dict[str, dict[str, Any]] = {
         "conv_stride": 2,
     },
     "wide": {"num_layers": 1, "conv_filters": 32, "conv_kernel": 1, "units": 32},
+    "lstm": {"type": "lstm", "num_layers": 2, "layer_norm": True, "residual": True},
+    "simple-rnn": {"type": "simple_rnn", "num_layers": 2},
     "long-kernel": {"num_layers": 1, "conv_filters": 4, "conv_kernel": 9, "conv_stride": 1},
 }
 HEADS: dict[str, dict[str, Any]] = {

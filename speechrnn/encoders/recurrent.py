@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, ClassVar
 
 import keras
 from keras import layers
@@ -28,15 +28,18 @@ AT_LEAST_ONE = (
 )
 
 
-@ENCODERS.register("gru")
 @dataclass(frozen=True)
-class GRU:
-    """Gated recurrent units (Cho et al. 2014, arXiv:1406.1078; the ``reset_after`` variant).
+class Recurrent:
+    """What recurrent encoders have in common; which one it is, is the kind of its layers.
 
     Attributes:
         units: Width of each direction of each layer.
         num_layers: Recurrent layers, one above the other.
         bidirectional: Whether each layer also reads from the end; doubles its output.
+        residual: Whether what comes into a layer is added to what leaves it, where both are as wide
+            (He et al. 2016, arXiv:1512.03385): for depth.
+        layer_norm: Whether what comes into each layer is normalised over its values (Ba et al.
+            2016, arXiv:1607.06450).
         spectral_filters: Filters of the first of two 2-D convolutions over time and mel bands, the
             second has twice as many; each halves the steps. 0 is none.
         spectral_width: Width of what they give to the layers above.
@@ -51,6 +54,8 @@ class GRU:
     units: int = 64
     num_layers: int = 2
     bidirectional: bool = True
+    residual: bool = False
+    layer_norm: bool = False
     spectral_filters: int = 0
     spectral_width: int = 96
     conv_filters: int = 0
@@ -58,6 +63,9 @@ class GRU:
     conv_kernel: int = 5
     conv_stride: int = 1
     dropout: float = 0.0
+
+    kind: ClassVar[type[layers.Layer]]
+    prefix: ClassVar[str]
 
     def __post_init__(self) -> None:
         for name in AT_LEAST_ONE:
@@ -91,6 +99,33 @@ class GRU:
         return RecurrentEncoder(self, name="encoder")
 
 
+@ENCODERS.register("gru")
+@dataclass(frozen=True)
+class GRU(Recurrent):
+    """Gated recurrent units (Cho et al. 2014, arXiv:1406.1078; the ``reset_after`` variant)."""
+
+    kind = layers.GRU
+    prefix = "gru"
+
+
+@ENCODERS.register("lstm")
+@dataclass(frozen=True)
+class LSTM(Recurrent):
+    """Long short-term memory (Hochreiter and Schmidhuber 1997; Gers et al. 2000), forget bias 1."""
+
+    kind = layers.LSTM
+    prefix = "lstm"
+
+
+@ENCODERS.register("simple_rnn")
+@dataclass(frozen=True)
+class SimpleRNN(Recurrent):
+    """The plain recurrence ``tanh(x W + h U + b)`` (Elman 1990), orthogonal ``U`` at first."""
+
+    kind = layers.SimpleRNN
+    prefix = "simple_rnn"
+
+
 def run_layer(layer: keras.Layer, frames: Any, mask: Any, training: bool) -> Any:
     """What a recurrent layer makes of frames of which those in the mask are true."""
     return layer(frames, mask=mask, training=training)
@@ -99,7 +134,7 @@ def run_layer(layer: keras.Layer, frames: Any, mask: Any, training: bool) -> Any
 class RecurrentEncoder(layers.Layer):
     """The Keras layer of a recurrent encoder; see :class:`speechrnn.encoders.Encoder`."""
 
-    def __init__(self, config: GRU, **kwargs: Any) -> None:
+    def __init__(self, config: Recurrent, **kwargs: Any) -> None:
         super().__init__(**kwargs)
         self.supports_masking = True  # Keras' implicit masks are not used: lengths are explicit
         self.config = config
@@ -116,12 +151,18 @@ class RecurrentEncoder(layers.Layer):
                 TimeConvolution(*shape, name=f"conv_{i}") for i in range(config.conv_layers)
             ]
         self.recurrent = [self._recurrent_layer(i) for i in range(config.num_layers)]
+        self.norms = [
+            layers.LayerNormalization(epsilon=1e-5, name=f"norm_{i}")
+            for i in range(config.num_layers if config.layer_norm else 0)
+        ]
         self.dropout = layers.Dropout(config.dropout, name="dropout")
         self.run_layer = run_layer  # the export puts a faster loop of its own in its place
 
     def _recurrent_layer(self, index: int) -> keras.Layer:
-        layer = layers.GRU(self.config.units, return_sequences=True, name=f"gru_{index}")
-        if not self.config.bidirectional:
+        config = self.config
+        name = f"{config.prefix}_{index}"
+        layer = config.kind(config.units, return_sequences=True, name=name)
+        if not config.bidirectional:
             return layer
         return layers.Bidirectional(layer, merge_mode="concat", name=f"bidirectional_{index}")
 
@@ -130,7 +171,10 @@ class RecurrentEncoder(layers.Layer):
         encoded, mask = frames, frame_mask
         for convolution in self.convolutions:
             encoded, mask = convolution(encoded, frame_mask=mask)
-        for layer in self.recurrent:
-            encoded = self.dropout(encoded, training=training)
-            encoded = self.run_layer(layer, encoded, mask, training)
+        for index, layer in enumerate(self.recurrent):
+            entering = self.norms[index](encoded) if self.norms else encoded
+            entering = self.dropout(entering, training=training)
+            leaving = self.run_layer(layer, entering, mask, training)
+            as_wide = encoded.shape[-1] == leaving.shape[-1]
+            encoded = encoded + leaving if self.config.residual and as_wide else leaving
         return self.dropout(encoded, training=training), mask
