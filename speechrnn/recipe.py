@@ -69,6 +69,9 @@ class TrainConfig:
         silence_fraction: Part of an epoch that is made noise under the label ``_silence_``.
         unknown_fraction: Largest part of the training data of an epoch with the label
             ``_unknown_``.
+        recordings: What they say, for a head of sequences: "commands", one each, of which
+            utterances are made where the recipe has ``sequences``; "utterances", learnt as they
+            are; "auto" tells by how often the same texts are said.
         memory_mb: Recordings held in memory; the rest is read anew for each epoch, with the same
             result.
         checkpoint_s: Seconds between two checkpoints, from which --resume goes on.
@@ -94,6 +97,7 @@ class TrainConfig:
     teacher_temperature: float = 2.0
     silence_fraction: float = 0.0
     unknown_fraction: float = 0.0
+    recordings: Literal["auto", "commands", "utterances"] = "auto"
     memory_mb: float = 4000.0
     checkpoint_s: float = 30.0
     val_fraction: float = 0.15
@@ -109,6 +113,8 @@ class TrainConfig:
         self._require(self.teacher_temperature >= 1, "teacher_temperature", "1 or more")
         self._require(self.class_balance <= 1, "class_balance", "0 to 1")
         self._require(self.keep in ("best", "last"), "keep", "'best' or 'last'")
+        known = ("auto", "commands", "utterances")
+        self._require(self.recordings in known, "recordings", "'auto', 'commands' or 'utterances'")
         for name in FRACTIONS:
             self._require(0 <= getattr(self, name) < 1, name, "0 <= x < 1")
 

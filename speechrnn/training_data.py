@@ -72,9 +72,11 @@ def read_training_data(
                 "train.also_fraction: got 0, so what is mixed in (--also) would never be heard; "
                 "expected more, or leave --also out"
             )
-    head, commands = recipe.model.head, are_commands(train_rows)
+    head, commands = recipe.model.head, _says_commands(recipe, train_rows)
     compose = recipe.sequences if commands else None
-    compose_val = compose if are_commands(val_rows) else None
+    compose_val = compose if _says_commands(recipe, val_rows) else None
+    if compose:
+        _check_composing(recipe)
     parts = [
         _Part("train", train_rows, compose),
         _Part("val", val_rows, compose_val),
@@ -99,6 +101,23 @@ def read_training_data(
         count = min(MOST_VALIDATION_UTTERANCES, max(composer.num_utterances(), len(val)))
         val = composer.utterances(count, VALIDATION_SEED)
     return TrainingData(labels, train, val, also, compose, tuple(left_out))
+
+
+def _says_commands(recipe: Recipe, rows: Sequence[Utterance]) -> bool:
+    """Whether each recording says one command."""
+    said = recipe.train.recordings
+    return are_commands(rows) if said == "auto" else said == "commands"
+
+
+def _check_composing(recipe: Recipe) -> None:
+    """Refuse what would have no effect on utterances that are put together."""
+    for name in ("class_balance", "unknown_fraction"):
+        value = getattr(recipe.train, name)
+        if value:
+            raise ConfigError(
+                f"train.{name}: got {value:g}, which changes nothing where utterances are put "
+                "together of single commands; expected 0"
+            )
 
 
 class _Part:

@@ -240,3 +240,27 @@ def test_whole_utterances_are_not_mixed_into_commands(
     result = train_on(tiny_data, recipe, tmp_path / "b", "--also", other)
     assert (result.status, result.err.count("\n")) == (2, 1)
     assert "no single command" in result.err
+
+
+def test_what_recordings_say_can_be_said(tiny_data: Path, recipe: Path, tmp_path: Path):
+    said = [("go", "ann", 0.3), ("no", "ann", 0.3), ("go", "bob", 0.3)]
+    once = tones(tmp_path, said)  # so few look like utterances
+    for rows, kind, composed in (
+        (once, "auto", False),
+        (once, "commands", True),
+        (tiny_data, "utterances", False),
+    ):
+        out = tmp_path / f"{rows.name}-{kind}"
+        options = ("--set", "train.epochs=1", "--set", f'train.recordings="{kind}"')
+        result = train_on(rows, recipe, out, *options)
+        assert result.status == 0, result.err
+        assert read_bundle(out).training["composed"] is composed
+
+
+@pytest.mark.parametrize("setting", ["class_balance=0.5", "unknown_fraction=0.2"])
+def test_settings_that_utterances_would_ignore_are_refused(
+    setting: str, tiny_data: Path, recipe: Path, tmp_path: Path
+):
+    result = train_on(tiny_data, recipe, tmp_path / "b", "--set", f"train.{setting}")
+    assert (result.status, result.err.count("\n")) == (2, 1)
+    assert "changes nothing where utterances are put together" in result.err

@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
+import contextlib
 import io
 import os
 import shutil
 import struct
 import subprocess
 import tempfile
-from collections.abc import Generator
+from collections.abc import Iterator
 from pathlib import Path
+from typing import BinaryIO
 
 import numpy as np
 
@@ -26,9 +28,10 @@ def find_ffmpeg() -> str | None:
     return shutil.which("ffmpeg")
 
 
+@contextlib.contextmanager
 def ffmpeg_blocks(
     program: str, stream: io.FileIO, path: str | Path, block_samples: int
-) -> tuple[int, Generator[np.ndarray, None, None]]:
+) -> Iterator[tuple[int, Iterator[np.ndarray]]]:
     """The rate of a file's first sound track, and its samples.
 
     Args:
@@ -37,8 +40,8 @@ def ffmpeg_blocks(
         path: Its name, for errors.
         block_samples: Samples of all channels together in a block.
 
-    Returns:
-        The rate in Hz, and float32 blocks ``[frames, channels]``; close them to stop early.
+    Yields:
+        The rate in Hz, and float32 blocks ``[frames, channels]``; behind it the program is gone.
 
     Raises:
         AudioError: ffmpeg finds no sound in it; from the blocks: it is damaged.
@@ -48,50 +51,64 @@ def ffmpeg_blocks(
     source = f"file:/dev/fd/{stream.fileno()}" if posix else f"file:{path}"
     command = [program, "-v", "error", "-nostdin", "-i", source, "-map", "0:a:0", "-vn"]
     command += ["-c:a", "pcm_f32be", "-f", "au", "pipe:1"]
-    complaints = tempfile.TemporaryFile()  # noqa: SIM115 - closed with the blocks
     stream.seek(0)
-    process = subprocess.Popen(
-        command,
-        stdin=subprocess.DEVNULL,
-        stdout=subprocess.PIPE,
-        stderr=complaints,
-        pass_fds=(stream.fileno(),) if posix else (),
-    )
+    with (
+        tempfile.TemporaryFile() as complaints,
+        subprocess.Popen(
+            command,
+            stdin=subprocess.DEVNULL,
+            stdout=subprocess.PIPE,
+            stderr=complaints,
+            pass_fds=(stream.fileno(),) if posix else (),
+        ) as process,
+    ):
+        try:
+            rate_hz, channels = _header(process, complaints, path)
+            size = max(1, block_samples // channels) * 4 * channels
+            yield rate_hz, _blocks(process, complaints, path, channels, size)
+        finally:
+            process.kill()
+
+
+def _header(
+    process: subprocess.Popen[bytes], complaints: BinaryIO, path: str | Path
+) -> tuple[int, int]:
+    """Rate and channels."""
     assert process.stdout is not None
     header = process.stdout.read(_AU_HEADER.size)
     if len(header) < _AU_HEADER.size:
         process.wait()
         what = _last_line(complaints) or "no sound in it"
-        complaints.close()
-        process.stdout.close()
         raise AudioError(path, f"cannot be read as audio (ffmpeg: {what}); is it a sound file?")
     _, header_bytes, _, encoding, rate_hz, channels = _AU_HEADER.unpack(header)
-    assert encoding == _AU_FLOAT32
+    if encoding != _AU_FLOAT32 or not channels:
+        raise AudioError(
+            path, "cannot be read as audio (ffmpeg: another format than was asked for)"
+        )
     process.stdout.read(header_bytes - _AU_HEADER.size)
+    return rate_hz, channels
+
+
+def _blocks(
+    process: subprocess.Popen[bytes],
+    complaints: BinaryIO,
+    path: str | Path,
+    channels: int,
+    size: int,
+) -> Iterator[np.ndarray]:
+    assert process.stdout is not None
     frame_bytes = 4 * channels
-
-    def blocks() -> Generator[np.ndarray, None, None]:
-        assert process.stdout is not None
-        try:
-            size = max(1, block_samples // channels) * frame_bytes
-            while content := process.stdout.read(size):
-                whole = len(content) // frame_bytes * frame_bytes
-                samples = np.frombuffer(content[:whole], ">f4").astype(np.float32)
-                yield samples.reshape(-1, channels)
-            status, what = process.wait(), _last_line(complaints)
-            if status or what:
-                what = what or f"exit status {status}"
-                raise AudioError(path, f"is damaged or cut short (ffmpeg: {what}); copy it again")
-        finally:
-            process.kill()
-            process.wait()
-            process.stdout.close()
-            complaints.close()
-
-    return rate_hz, blocks()
+    while content := process.stdout.read(size):
+        whole = len(content) // frame_bytes * frame_bytes
+        samples = np.frombuffer(content[:whole], ">f4").astype(np.float32)
+        yield samples.reshape(-1, channels)
+    status, what = process.wait(), _last_line(complaints)
+    if status or what:
+        what = what or f"exit status {status}"
+        raise AudioError(path, f"is damaged or cut short (ffmpeg: {what}); copy it again")
 
 
-def _last_line(complaints: io.IOBase) -> str:
+def _last_line(complaints: BinaryIO) -> str:
     complaints.seek(0)
     lines = complaints.read().decode(errors="replace").split("\n")
     found = [line.strip() for line in lines if line.strip()]

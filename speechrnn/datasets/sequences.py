@@ -303,8 +303,9 @@ def write_sequences(
         lines.append(json.dumps(row, ensure_ascii=False) + "\n")
         if progress:
             progress(index + 1, count)
-    settings = json.dumps({**to_mapping(config), "count": count, "seed": seed}, indent=2) + "\n"
-    write_atomically(out_dir / "sequences.json", settings.encode())
+    about = {**to_mapping(config), "count": count, "seed": seed, "phrases": [*map(list, phrases)]}
+    text = json.dumps(about, indent=2, ensure_ascii=False) + "\n"
+    write_atomically(out_dir / "sequences.json", text.encode())
     write_atomically(manifest, "".join(lines).encode())
     return manifest
 
