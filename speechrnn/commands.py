@@ -24,7 +24,8 @@ OK, SOME_FAILED, WRONG_CALL, INTERRUPTED = 0, 1, 2, 130
 def complain(text: str) -> None:
     """One line on standard error, whatever names and messages of others it quotes."""
     line = "".join(c if c.isprintable() else c.encode("unicode_escape").decode() for c in text)
-    print(line, file=sys.stderr)
+    if sys.stderr is not None:  # closed: there is nobody to tell
+        print(line, file=sys.stderr)
 
 
 def demo(options: argparse.Namespace) -> int:

@@ -150,6 +150,7 @@ def _microphone(device: str | None, rate_hz: int) -> Iterator[np.ndarray]:
             blocksize=rate_hz // CHUNKS_PER_S,
             device=chosen,
             callback=hear,
+            finished_callback=lambda: coming.put(None),
         )
     except (sounddevice.PortAudioError, ValueError) as error:
         reason = str(error).strip().splitlines()[0]
@@ -161,7 +162,9 @@ def _microphone(device: str | None, rate_hz: int) -> Iterator[np.ndarray]:
     def chunks() -> Iterator[np.ndarray]:
         with stream:
             while True:
-                yield coming.get()
+                if (samples := coming.get()) is None:
+                    raise ConfigError("the microphone: stopped by itself; is it still connected?")
+                yield samples
 
     return chunks()
 

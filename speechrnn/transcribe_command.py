@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 import argparse
+import contextlib
+import os
 import sys
 from typing import TYPE_CHECKING
 
 from speechrnn.commands import INTERRUPTED, OK, SOME_FAILED, complain, guidance_of
+from speechrnn.errors import OutputError
 
 if TYPE_CHECKING:
     from speechrnn.transcribe.run import Plan
@@ -22,6 +25,7 @@ def transcribe(options: argparse.Namespace) -> int:
     from speechrnn.transcribe.run import Plan, run
     from speechrnn.transcribe.setup import Setup
 
+    _open_standard_streams()
     plan = Plan(
         setup=Setup(options.model, guidance_of(options), options.threshold),
         inputs=options.inputs,
@@ -37,20 +41,39 @@ def transcribe(options: argparse.Namespace) -> int:
     )
     if options.dry_run:
         return _dry_run(plan)
+    if sys.stdout is None and plan.target.path is None:
+        raise OutputError("standard output: is closed, expected somewhere to write; give --to")
     complaints = _Complaints()
     try:
         summary = run(plan, tell=complaints.add)
     except KeyboardInterrupt:
         kept = "; what is done is kept, --resume goes on" if plan.target.ledger else ""
-        complain(f"speechrnn transcribe: interrupted{kept}")
+        _tell(f"speechrnn transcribe: interrupted{kept}")
         return INTERRUPTED
     if complaints.hidden:
-        complain(f"and {complaints.hidden} more; all are in the records")
+        _tell(f"and {complaints.hidden} more; all are in the records")
     # Records on standard output speak for themselves, unless something is wrong.
     if plan.target.path or (summary.failed and summary.inputs > 1) or options.profile:
         for line in summary.lines(profile=options.profile):
-            print(f"speechrnn transcribe: {line}", file=sys.stderr)
+            _tell(f"speechrnn transcribe: {line}")
     return SOME_FAILED if summary.failed else OK
+
+
+def _open_standard_streams() -> None:
+    """What is closed is not to be the number of a file that is written, or of the ledger."""
+    for number in range(3):
+        try:
+            os.fstat(number)
+        except OSError:
+            os.open(os.devnull, os.O_RDWR)  # takes the lowest number that is free
+    if sys.stderr is None:
+        sys.stderr = open(os.devnull, "w", encoding="utf-8")  # noqa: SIM115 - to the end
+
+
+def _tell(text: str) -> None:
+    """A line on standard error; that nobody reads it any more is no reason to stop."""
+    with contextlib.suppress(OSError):
+        complain(text)
 
 
 class _Complaints:
@@ -61,7 +84,7 @@ class _Complaints:
 
     def add(self, text: str) -> None:
         if self._shown < SHOWN_ERRORS:
-            complain(text)
+            _tell(text)
             self._shown += 1
         else:
             self.hidden += 1

@@ -231,19 +231,18 @@ def _other_blocks(
         if suffix in FFMPEG_SUFFIXES:
             reason = f"{suffix} needs ffmpeg, which is not installed"
         raise AudioError(path, f"cannot be read as audio ({reason}); is it a sound file?")
-    rate_hz, blocks = ffmpeg_blocks(program, stream, path, BLOCK_SAMPLES)
-    _check_rate(rate_hz, path)
-    convert, finish = _converter(rate_hz, sample_rate_hz)
-    frames_read = 0
-    for block in blocks:
-        frames_read += len(block)
-        if frames_read > max_s * rate_hz:
-            blocks.close()
-            raise AudioError(path, too_long(frames_read / rate_hz, max_s))
-        with np.errstate(all="ignore"):
-            mono = block.mean(axis=1, dtype=np.float32)
-        if len(found := convert(mono)):
-            yield found
+    with ffmpeg_blocks(program, stream, path, BLOCK_SAMPLES) as (rate_hz, blocks):
+        _check_rate(rate_hz, path)
+        convert, finish = _converter(rate_hz, sample_rate_hz)
+        frames_read = 0
+        for block in blocks:
+            frames_read += len(block)
+            if frames_read > max_s * rate_hz:
+                raise AudioError(path, too_long(frames_read / rate_hz, max_s))
+            with np.errstate(all="ignore"):
+                mono = block.mean(axis=1, dtype=np.float32)
+            if len(found := convert(mono)):
+                yield found
     if frames_read and len(found := finish()):
         yield found
 

@@ -23,6 +23,8 @@ from speechrnn.transcribe.tasks import Finished, Task
 MOST_TASKS, CHUNK_S = 64, 0.2
 # How far the first may run ahead of the last, in chunks.
 MOST_CHUNKS_AHEAD = 256
+# In the end a worker that is not there yet is waited for so long.
+STARTING_S = 1.0
 
 
 class WorkerDied(Exception):
@@ -33,6 +35,10 @@ class WorkerDied(Exception):
         self.how = how
 
 
+class WorkerClosed(Exception):
+    """A worker was closed while it worked: the run is over."""
+
+
 class Worker(Protocol):
     """Somebody who transcribes, elsewhere."""
 
@@ -41,10 +47,11 @@ class Worker(Protocol):
 
         Raises:
             WorkerDied: It is gone; the next call starts another.
+            WorkerClosed: It was closed.
         """
 
     def close(self) -> None:
-        """Let it end."""
+        """Let it end, in the middle of ``run`` in another thread too."""
 
 
 # A task and what is known of it already, and what became of it.
@@ -70,25 +77,38 @@ def run_here(transcriber: Finishing, items: Iterable[Item]) -> Iterator[Result]:
         most = min(MOST_TASKS, 2 * most)
 
 
-def run_by(workers: Sequence[Callable[[], Worker]], items: Iterable[Item]) -> Iterator[Result]:
-    """By workers, in the order of the items; close the iterator to stop early."""
-    crew = _Crew(iter(items))
+def run_by(
+    workers: Sequence[Callable[[], Worker]],
+    items: Iterable[Item],
+    settle: Callable[[Task, Finished], Result] = lambda task, done: (task, done),
+) -> Iterator[Result]:
+    """By workers, in the order of the items; close the iterator to stop early.
+
+    Args:
+        workers: Make one each, which may take long.
+        items: What is to be done.
+        settle: Is called, in any thread, as soon as something is done, whatever it waits for.
+    """
+    crew = _Crew(iter(items), settle)
     threads = [threading.Thread(target=crew.work, args=(make,), daemon=True) for make in workers]
-    for thread in threads:
-        thread.start()
     try:
+        for thread in threads:
+            thread.start()
         yield from crew.results()
     finally:
         crew.stop()
         for thread in threads:
-            thread.join()
+            if thread.ident is not None:
+                # A worker that is still waited for, as of a cluster, may never come.
+                thread.join(None if thread in crew.at_work else STARTING_S)
 
 
 class _Crew:
     """The items that are left, shared by all who work on them."""
 
-    def __init__(self, items: Iterator[Item]) -> None:
-        self._items, self._taking = items, threading.Lock()
+    def __init__(self, items: Iterator[Item], settle: Callable[[Task, Finished], Result]) -> None:
+        self._items, self._taking, self._settle = items, threading.Lock(), settle
+        self.at_work: set[threading.Thread] = set()
         self._ordered: queue.Queue[Future[list[Result]] | None] = queue.Queue(MOST_CHUNKS_AHEAD)
         self._over = threading.Event()
         self._taken = 0
@@ -111,6 +131,7 @@ class _Crew:
             self._put(_failed(error))
             return
         self._workers.add(worker)
+        self.at_work.add(threading.current_thread())
         seconds_each = CHUNK_S
         try:
             while not self._over.is_set():
@@ -119,7 +140,8 @@ class _Crew:
                     return
                 started, new = time.perf_counter(), sum(done is None for _, done in chunk)
                 try:
-                    future.set_result(_work_through(worker, chunk))
+                    done = _work_through(worker, chunk)
+                    future.set_result([self._settle(*result) for result in done])
                 except Exception as error:
                     future.set_exception(error)
                     return

@@ -63,21 +63,43 @@ class Ledger:
     Args:
         path: Its file.
         config: A hash of the model and the options.
+        anew: Nothing of what it holds counts.
+
+    What it held stays until something is added: a run that comes to nothing costs nothing.
 
     Raises:
         OutputError: It cannot be opened, or another run writes it.
     """
 
-    def __init__(self, path: Path, config: str) -> None:
+    def __init__(self, path: Path, config: str, *, anew: bool = False) -> None:
         self.path = path
         self._lock = threading.Lock()
+        self._existed, self._was_added_to = path.exists(), False
+        self._new: list[tuple] = []
         try:
-            self._base = sqlite3.connect(
-                path, timeout=1.0, isolation_level=None, check_same_thread=False
-            )
+            try:
+                self._open(config, anew=anew)
+            except sqlite3.DatabaseError as error:
+                if not anew or _is_locked(error):
+                    raise
+                for old in (path, path.with_name(f"{path.name}-journal")):  # it is damaged
+                    old.unlink(missing_ok=True)
+                self._open(config, anew=anew)
+        except sqlite3.Error as error:
+            raise OutputError(f"{path}: {_reason(error)}") from error
+        self._committed = time.monotonic()
+
+    def _open(self, config: str, *, anew: bool) -> None:
+        self._base = sqlite3.connect(
+            self.path, timeout=1.0, isolation_level=None, check_same_thread=False
+        )
+        try:
             # Until the end nobody else writes it; the journal then needs no second file.
             self._base.execute("PRAGMA locking_mode=EXCLUSIVE")
             self._base.execute("BEGIN EXCLUSIVE")
+            if anew:
+                self._base.execute("DROP TABLE IF EXISTS about")
+                self._base.execute("DROP TABLE IF EXISTS done")
             for statement in _SCHEMA.split(";"):
                 self._base.execute(statement)
             about = dict(self._base.execute("SELECT key, value FROM about"))
@@ -87,12 +109,9 @@ class Ledger:
                 self._base.execute("DELETE FROM about")
             rows = self._about(config).items()
             self._base.executemany("INSERT OR IGNORE INTO about VALUES (?, ?)", rows)
-            self._base.execute("COMMIT")
-            self._base.execute("BEGIN")
-        except sqlite3.Error as error:
-            raise OutputError(f"{path}: {_reason(error)}") from error
-        self._committed = time.monotonic()
-        self._new: list[tuple] = []
+        except BaseException:
+            self._base.close()
+            raise
 
     @staticmethod
     def _about(config: str) -> dict[str, str]:
@@ -134,6 +153,7 @@ class Ledger:
         )
         with self._lock:
             self._new.append(row)
+            self._was_added_to = True
             try:
                 if time.monotonic() - self._committed > COMMIT_S:
                     self._insert()
@@ -159,17 +179,23 @@ class Ledger:
         """
         try:
             self._insert()
-            if self._base.in_transaction:
+            if self._was_added_to and self._base.in_transaction:
                 self._base.execute("COMMIT")
         except sqlite3.Error as error:
             raise OutputError(f"{self.path}: {_reason(error)}") from error
         finally:
             self._base.close()
+            if not (self._existed or self._was_added_to):
+                self.path.unlink(missing_ok=True)
+
+
+def _is_locked(error: sqlite3.Error) -> bool:
+    return "locked" in str(error)
 
 
 def _reason(error: sqlite3.Error) -> str:
     text = str(error)
-    if "locked" in text:
+    if _is_locked(error):
         return "is in use; is another run writing there? wait for it, or choose another --to"
     if "full" in text:
         return "cannot be written (the disk is full); make space, and go on with --resume"

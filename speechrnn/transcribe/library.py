@@ -7,6 +7,7 @@ import os
 from collections.abc import Iterable, Iterator
 from typing import TYPE_CHECKING
 
+from speechrnn.errors import ConfigError
 from speechrnn.options import Guidance
 from speechrnn.transcribe.engine import Worker, run_by, run_here
 from speechrnn.transcribe.inputs import Inputs, Selection
@@ -53,11 +54,12 @@ def transcribe_files(
         for record in speechrnn.transcribe_files("words.tflite", "recordings", jobs=2):
             print(record["audio_filepath"], record["text"])
     """
+    if jobs < 1:
+        raise ConfigError(f"jobs={jobs}: expected at least 1")
     names = [inputs] if isinstance(inputs, str | os.PathLike) else list(inputs)
     listed = Inputs([os.fspath(name) for name in names], Selection(tuple(include), tuple(exclude)))
     items = ((Task(source), None) for source in listed.sources())
     if not isinstance(model, str | os.PathLike):
-        from speechrnn.errors import ConfigError
         from speechrnn.transcribe.work import Transcriber
 
         if jobs != 1 or guidance is not None:

@@ -14,7 +14,7 @@ import socket
 from collections.abc import Callable, Iterator, Sequence
 from typing import Any
 
-from speechrnn.errors import ConfigError, MissingExtraError
+from speechrnn.errors import ConfigError, MissingExtraError, ModelError
 from speechrnn.options import Guidance
 from speechrnn.transcribe.engine import Worker, WorkerDied
 from speechrnn.transcribe.setup import Setup
@@ -22,6 +22,8 @@ from speechrnn.transcribe.tasks import Finished, Task
 
 # After so long without a worker it is said what is waited for, and again as often.
 PATIENCE_S = 10.0
+# A worker that ends before it has opened the model is waited for again so often.
+STARTS = 2
 
 
 @contextlib.contextmanager
@@ -97,11 +99,26 @@ class _Transcribing:
 class _RayWorker:
     def __init__(self, ray: Any, handle: Any, tell: Callable[[str], None]) -> None:
         self._ray, self._handle = ray, handle
-        ready = handle.is_ready.remote()
+        for _ in range(STARTS):
+            problem = self._start(tell)
+            if problem is None:
+                return
+        reason = str(problem).strip().splitlines()[-1]
+        raise ModelError(f"a worker of Ray could not open the model ({reason})") from problem
+
+    def _start(self, tell: Callable[[str], None]) -> Exception | None:
+        """Wait until the actor is there; why it is not."""
+        ray = self._ray
+        ready = self._handle.is_ready.remote()
         while not ray.wait([ready], timeout=PATIENCE_S)[0]:
             whole = ray.cluster_resources().get("CPU", 0)
             free = ray.available_resources().get("CPU", 0)
             tell(f"waiting for 1 CPU of Ray: the cluster has {whole:g}, of which {free:g} are free")
+        try:
+            ray.get(ready)
+        except ray.exceptions.RayError as error:
+            return error
+        return None
 
     def run(self, tasks: Sequence[Task]) -> Iterator[Finished]:
         there = [

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import hashlib
+import itertools
 import json
 import os
 from collections.abc import Callable, Generator, Iterator, Sequence
@@ -80,18 +81,24 @@ def run(plan: Plan, *, tell: Callable[[str], None] = lambda line: None) -> Summa
             recording is in its record.
     """
     _check(plan)
+    inputs = Inputs(plan.inputs, _selection(plan))
     with _ledger(plan, tell) as ledger, contextlib.ExitStack() as stack:
-        inputs = Inputs(plan.inputs, _selection(plan))
         items = _items(plan, inputs, ledger)
-        results = stack.enter_context(contextlib.closing(_results(plan, inputs, items, tell)))
-        output = stack.enter_context(open_output(plan.target))
+
+        def settle(task: Task, done: Finished) -> Result:
+            return _settled(ledger, task, done)
+
+        results = _results(plan, inputs, items, tell, settle)
+        stack.enter_context(contextlib.closing(results))
         shown = plan.target.path is not None
         status = Status(lambda: sum(1 for _ in inputs.sources()), shown=shown)
         try:
-            for task, done in results:
-                known = _settled(ledger, task, done)
+            # What is wrong with the model is told before anything is written.
+            first = list(itertools.islice(results, 1))
+            output = stack.enter_context(open_output(plan.target))
+            for task, known in itertools.chain(first, results):
                 output.write(task.source.place, known.line or "")
-                status.add(known, kept=task.kept or done.line is None)
+                status.add(known, kept=task.kept)
                 if known.error is not None:
                     tell(f"{task.source.name}: {known.error}")
                     if plan.fail_fast:
@@ -107,7 +114,14 @@ def run(plan: Plan, *, tell: Callable[[str], None] = lambda line: None) -> Summa
 
 def dry_run(plan: Plan) -> Iterator[Planned]:
     """What :func:`run` would do with each input."""
-    _check(plan)
+    folder = plan.target.records.parent if plan.target.records else Path()
+    made = [parent for parent in (folder, *folder.parents) if not parent.exists()]
+    try:
+        _check(plan)
+    finally:
+        for parent in made:  # to see whether it can be
+            with contextlib.suppress(OSError):
+                parent.rmdir()
     inputs = Inputs(plan.inputs, _selection(plan))
     existing = plan.target.ledger is not None and plan.target.ledger.exists()
     with _ledger(plan) if plan.resume and existing else contextlib.nullcontext() as ledger:
@@ -146,10 +160,7 @@ def _ledger(plan: Plan, tell: Callable[[str], None] = lambda line: None) -> Iter
     if path is None:
         yield None
         return
-    if not plan.resume:
-        for old in (path, path.with_name(f"{path.name}-journal")):
-            old.unlink(missing_ok=True)
-    ledger = Ledger(path, config_hash(plan.setup))
+    ledger = Ledger(path, config_hash(plan.setup), anew=not plan.resume)
     try:
         if ledger.was_of_other_options:
             tell(f"{path}: is of another model or of other options; everything is done again")
@@ -206,10 +217,10 @@ def _is_kept(entry: Entry, folder_error: str | None, path: str) -> bool:
     return entry.is_untouched(stamp_of(path))
 
 
-def _settled(ledger: Ledger | None, task: Task, done: Finished) -> Finished:
-    """What became of an input, kept in the ledger."""
+def _settled(ledger: Ledger | None, task: Task, done: Finished) -> Result:
+    """What became of an input, kept in the ledger; a task that was done before is kept, too."""
     if ledger is None or task.kept:
-        return done
+        return task, done
     if done.line is None:  # it was touched, and is what it was
         entry = ledger.find(task.source.name)
         assert entry is not None
@@ -217,28 +228,34 @@ def _settled(ledger: Ledger | None, task: Task, done: Finished) -> Finished:
         done = Finished(
             before.line, before.duration_s, before.error, done.stamp, done.sha256, done.read_ns
         )
+        task = task._replace(kept=True)
     ledger.add(task.source.name, done)
-    return done
+    return task, done
 
 
 def _results(
-    plan: Plan, inputs: Inputs, items: Iterator[Item], tell: Callable[[str], None]
+    plan: Plan,
+    inputs: Inputs,
+    items: Iterator[Item],
+    tell: Callable[[str], None],
+    settle: Callable[[Task, Finished], Result],
 ) -> Generator[Result, None, None]:
     if plan.engine == "ray":
         from speechrnn.transcribe.ray_engine import ray_workers
 
         with ray_workers(plan.setup, plan.jobs, plan.address, tell) as workers:
-            yield from run_by(workers, items)
+            yield from run_by(workers, items, settle)
         return
     jobs = _jobs(plan, inputs)
     if jobs == 1:
-        yield from run_here(plan.setup.transcriber(), items)
+        for result in run_here(plan.setup.transcriber(), items):
+            yield settle(*result)
         return
 
     def start() -> Worker:
         return Process(plan.setup)
 
-    yield from run_by([start] * jobs, items)
+    yield from run_by([start] * jobs, items, settle)
 
 
 def _jobs(plan: Plan, inputs: Inputs) -> int:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import re
 import sys
 import time
@@ -75,7 +76,7 @@ class Status:
         self._total: int | None = None  # counted when somebody looks
         self._plain_at = self._started + PLAIN_S
         self._bar: Any = None
-        if shown and sys.stderr.isatty():
+        if shown and sys.stderr is not None and sys.stderr.isatty():
             self._bar = progress(None, "transcribing", unit="file", total=count())
 
     def add(self, done: Finished, *, kept: bool) -> None:
@@ -100,7 +101,8 @@ class Status:
             if self._bar is None:
                 if self._total is None:
                     self._total = self._count()
-                print(f"speechrnn transcribe: {self._line()}", file=sys.stderr, flush=True)
+                with contextlib.suppress(OSError):  # nobody reads it any more
+                    print(f"speechrnn transcribe: {self._line()}", file=sys.stderr, flush=True)
 
     def _rate(self) -> str:
         spent = time.perf_counter() - self._started

@@ -83,6 +83,7 @@ class Transcriber:
             heard = hear(self._model, _timed(blocks, seconds), source.name)
             after = os.fstat(stream.fileno())
         if stamp(after)[:2] != stamp(before)[:2]:
+            job.done.sha256 = None  # which may be of what it has become
             raise AudioError(source.name, "changed while it was read; transcribe it again")
         seconds[2] = self._model.seconds
         seconds[3] = time.perf_counter() - hashed - seconds[1] - seconds[2]

@@ -27,7 +27,10 @@ def serve(incoming: BinaryIO, outgoing: BinaryIO) -> None:
     Before that it is said whether the model could be opened: None, or the kind of error and its
     text.
     """
-    setup: Setup = pickle.load(incoming)
+    try:
+        setup: Setup = pickle.load(incoming)
+    except EOFError:  # who started this was stopped
+        return
     try:
         transcriber = setup.transcriber()
     except SpeechRNNError as error:
@@ -35,6 +38,7 @@ def serve(incoming: BinaryIO, outgoing: BinaryIO) -> None:
         outgoing.flush()
         return
     pickle.dump(None, outgoing)
+    outgoing.flush()
     while True:
         try:
             tasks = pickle.load(incoming)
@@ -58,6 +62,12 @@ def _send(finished: list[Finished], outgoing: BinaryIO) -> None:
 def main() -> None:
     """Serve on the standard streams; what libraries print there goes to standard error."""
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C is for who started this
+    if hasattr(signal, "pthread_sigmask"):
+        signal.pthread_sigmask(signal.SIG_UNBLOCK, {signal.SIGINT})
+    try:
+        os.fstat(2)
+    except OSError:  # closed; what is opened next would take its number, and what is printed there
+        os.dup2(os.open(os.devnull, os.O_WRONLY), 2)
     with os.fdopen(os.dup(1), "wb") as outgoing:
         os.dup2(2, 1)
         try:
