@@ -157,6 +157,8 @@ def _small_wav(content: bytes) -> tuple[int, np.ndarray] | None:
     size, tag, channels, rate_hz, _, frame_bytes, bits = form
     if size != 16 or (tag, bits) != (1, 16) or not channels or frame_bytes != 2 * channels:
         return None
+    if not LOWEST_RATE_HZ <= rate_hz <= HIGHEST_RATE_HZ:
+        return None
     place = 36
     while (name := content[place : place + 4]) != b"data":
         if place + 8 > len(content) or name not in _USUAL_CHUNKS:
@@ -176,7 +178,6 @@ def _small_wav(content: bytes) -> tuple[int, np.ndarray] | None:
 def _small_blocks(
     rate_hz: int, samples: np.ndarray, path: str | Path, sample_rate_hz: int, max_s: float
 ) -> Iterator[np.ndarray]:
-    _check_rate(rate_hz, path)
     if len(samples) > max_s * rate_hz:
         raise AudioError(path, too_long(len(samples) / rate_hz, max_s))
     # As libsndfile scales; a power of two, so that nothing is rounded.
