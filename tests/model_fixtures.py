@@ -58,6 +58,17 @@ ENCODER_SETTINGS: dict[str, dict[str, dict[str, Any]]] = {
         "one-way": {"units": 6, "num_layers": 1, "bidirectional": False, "layer_norm": True},
         "spectral": {"units": 5, "num_layers": 1, "spectral_filters": 3, "spectral_width": 7},
     },
+    "transformer": {
+        "plain": {"width": 8, "num_layers": 2, "num_heads": 2, "feed_forward": 1},
+        "spectral": {
+            "width": 12,
+            "num_layers": 1,
+            "num_heads": 3,
+            "spectral_filters": 3,
+            "spectral_width": 7,
+            "dropout": 0.4,
+        },
+    },
     "simple_rnn": {
         "two-way": {"units": 5, "num_layers": 2, "residual": True},
         "one-way": {"units": 6, "num_layers": 2, "bidirectional": False},

@@ -10,6 +10,7 @@ from model_fixtures import encoder_cases, graph, randomise
 
 from speechrnn.encoders import ENCODERS
 from speechrnn.encoders.recurrent import Recurrent
+from speechrnn.encoders.transformer import rotated
 from speechrnn.errors import ConfigError
 
 WIDTH = 4  # features of a frame
@@ -423,3 +424,70 @@ def test_a_layer_is_pytorch_s_with_the_same_weights(kind):
     reference = torch_layer(torch, config, layer.recurrent[0], frames.shape[-1])
     expected, _ = reference(torch.tensor(frames))
     np.testing.assert_allclose(run(layer, frames), expected.detach().numpy(), rtol=0, atol=2e-6)
+
+
+# --- the transformer's equations
+
+
+def attention_by_hand(steps: np.ndarray, layer: Any) -> np.ndarray:
+    """Query by query, head by head, in float64; pairs are turned as complex numbers."""
+    (project, project_bias), (merge, merge_bias) = (
+        [np.asarray(v, np.float64) for v in part.weights] for part in (layer.project, layer.merge)
+    )
+    parts = np.split(steps @ project + project_bias, 3, axis=-1)
+    half = layer.size // 2
+    speeds = 10_000.0 ** (-np.arange(half) / half)
+    found = []
+    for head in range(layer.num_heads):
+        query, key, value = (part[:, head * layer.size : (head + 1) * layer.size] for part in parts)
+        turn = np.exp(1j * np.arange(len(steps))[:, None] * speeds)
+        query, key = ((part[:, :half] + 1j * part[:, half:]) * turn for part in (query, key))
+        scores = np.real(query @ key.conj().T) / np.sqrt(layer.size)
+        weights = np.exp(scores - scores.max(axis=1, keepdims=True))
+        found.append(weights / weights.sum(axis=1, keepdims=True) @ value)
+    return np.concatenate(found, axis=-1) @ merge + merge_bias
+
+
+def test_attention_computes_its_equations_with_and_without_padding():
+    config = ENCODERS.from_mapping({"type": "transformer", "width": 12, "num_heads": 3})
+    layer = build(config).blocks[0].attention
+    rng = np.random.default_rng(1)
+    steps = rng.standard_normal((len(LENGTHS), PADDED, 12)).astype(np.float32)
+    mask = np.arange(PADDED) < LENGTHS[:, None]
+    found = ops.convert_to_numpy(layer(steps, step_mask=mask))
+    for row, length in enumerate(LENGTHS):
+        expected = attention_by_hand(steps[row, :length].astype(np.float64), layer)
+        np.testing.assert_allclose(found[row, :length], expected, rtol=0, atol=2e-6)
+    alone = ops.convert_to_numpy(layer(steps[:1]))
+    expected = attention_by_hand(steps[0].astype(np.float64), layer)
+    np.testing.assert_allclose(alone[0], expected, rtol=0, atol=2e-6)
+
+
+def test_rotations_make_products_depend_on_distances_alone():
+    rng = np.random.default_rng(2)
+    query, key = rng.standard_normal((2, 8)).astype(np.float32)
+    places = 50
+    both = [
+        ops.convert_to_numpy(rotated(np.tile(part, (places, 1)))).astype(np.float64)
+        for part in (query, key)
+    ]
+    products = both[0] @ both[1].T
+    for distance in (-20, -1, 0, 3, 17):
+        along = np.diagonal(products, distance)
+        np.testing.assert_allclose(along, along[0], rtol=0, atol=1e-5)
+    np.testing.assert_allclose(products[0, 0], query @ key, rtol=1e-5)
+
+
+@pytest.mark.parametrize(
+    ("settings", "words"),
+    [
+        ({"num_heads": 5}, "encoder.width: got 96 for 5 heads, expected a multiple of 10"),
+        ({"width": 12, "num_heads": 4}, "expected a multiple of 8"),
+        ({"num_heads": 0}, "encoder.num_heads: got 0, expected at least 1"),
+        ({"feed_forward": 0}, "encoder.feed_forward: got 0, expected at least 1"),
+        ({"conv_kernel": 4, "conv_filters": 2}, "encoder.conv_kernel: got 4, expected an odd"),
+    ],
+)
+def test_a_transformer_that_cannot_be_is_refused(settings, words):
+    with pytest.raises(ConfigError, match=words):
+        ENCODERS.from_mapping({"type": "transformer", **settings})

@@ -425,3 +425,14 @@ def test_each_kind_has_a_call_of_its_own():
         StreamingRecognizer(two_way_file()).feed_utterances(noise(100))
     with pytest.raises(ModelError, match="expected feed_utterances"):
         StreamingRecognizer(streaming_file("spectral", "ctc")).feed(noise(100))
+
+
+def test_a_transformer_cannot_stream_and_says_why(tmp_path):
+    sections = {
+        "features": {"normalisation": "training"},
+        "encoder": {"type": "transformer", "width": 16},
+        "head": {"type": "classification"},
+    }
+    bundle = save(make_model(sections), tmp_path / "bundle")
+    with pytest.raises(ExportError, match=r"encoder\.type: got 'transformer', of which every step"):
+        export_bundle(bundle, tmp_path / "out.tflite", streaming=True)

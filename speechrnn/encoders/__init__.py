@@ -30,3 +30,4 @@ class Encoder(Protocol):
 
 
 from speechrnn.encoders import recurrent as recurrent  # noqa: E402  registers its encoders
+from speechrnn.encoders import transformer as transformer  # noqa: E402

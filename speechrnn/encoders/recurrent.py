@@ -9,28 +9,14 @@ import keras
 from keras import layers
 
 from speechrnn.encoders import ENCODERS
-from speechrnn.encoders.convolution import (
-    SPECTRAL_KERNELS,
-    SPECTRAL_STRIDE,
-    SpectralConvolutions,
-    TimeConvolution,
-    strided,
-)
-from speechrnn.errors import ConfigError
-
-AT_LEAST_ONE = (
-    "units",
-    "num_layers",
-    "spectral_width",
-    "conv_layers",
-    "conv_kernel",
-    "conv_stride",
-)
+from speechrnn.encoders.subsampling import Subsampling
 
 
 @dataclass(frozen=True)
-class Recurrent:
+class Recurrent(Subsampling):
     """What recurrent encoders have in common; which one it is, is the kind of its layers.
+
+    Dropout is before each layer and after the last.
 
     Attributes:
         units: Width of each direction of each layer.
@@ -40,15 +26,6 @@ class Recurrent:
             (He et al. 2016, arXiv:1512.03385): for depth.
         layer_norm: Whether what comes into each layer is normalised over its values (Ba et al.
             2016, arXiv:1607.06450).
-        spectral_filters: Filters of the first of two 2-D convolutions over time and mel bands, the
-            second has twice as many; each halves the steps. 0 is none.
-        spectral_width: Width of what they give to the layers above.
-        conv_filters: Channels of the convolutions before the first layer; 0 is none.
-        conv_layers: Convolutions, one above the other, each with the same kernel and stride.
-        conv_kernel: Frames that a convolution sees at once (odd).
-        conv_stride: Frames per step of a convolution; over all convolutions this is the
-            subsampling of the encoder.
-        dropout: Fraction of values dropped before each layer and after the last while training.
     """
 
     units: int = 64
@@ -56,43 +33,13 @@ class Recurrent:
     bidirectional: bool = True
     residual: bool = False
     layer_norm: bool = False
-    spectral_filters: int = 0
-    spectral_width: int = 96
-    conv_filters: int = 0
-    conv_layers: int = 1
-    conv_kernel: int = 5
-    conv_stride: int = 1
-    dropout: float = 0.0
 
     kind: ClassVar[type[layers.Layer]]
     prefix: ClassVar[str]
 
     def __post_init__(self) -> None:
-        for name in AT_LEAST_ONE:
-            if getattr(self, name) < 1:
-                raise ConfigError(f"encoder.{name}: got {getattr(self, name)}, expected at least 1")
-        for name in ("conv_filters", "spectral_filters"):
-            if getattr(self, name) < 0:
-                raise ConfigError(f"encoder.{name}: got {getattr(self, name)}, expected 0 or more")
-        if self.conv_filters and self.conv_kernel % 2 == 0:
-            raise ConfigError(
-                f"encoder.conv_kernel: got {self.conv_kernel}, expected an odd number"
-            )
-        if self.conv_stride > 1 and not self.conv_filters:
-            raise ConfigError(
-                f"encoder.conv_stride: got {self.conv_stride} without a convolution; "
-                "expected 1, or set encoder.conv_filters"
-            )
-        if not 0 <= self.dropout < 1:
-            raise ConfigError(f"encoder.dropout: got {self.dropout}, expected 0 <= dropout < 1")
-
-    def output_frames(self, num_frames: Any) -> Any:
-        """Step j of the encoder is centred on frame j times all strides."""
-        strides = [SPECTRAL_STRIDE] * len(SPECTRAL_KERNELS) if self.spectral_filters else []
-        strides += [self.conv_stride] * self.conv_layers if self.conv_filters else []
-        for stride in strides:
-            num_frames = strided(num_frames, stride)
-        return num_frames
+        super().__post_init__()
+        self.require_at_least_one("units", "num_layers")
 
     def build_layer(self) -> keras.Layer:
         """The encoder as a Keras layer."""
@@ -138,18 +85,7 @@ class RecurrentEncoder(layers.Layer):
         super().__init__(**kwargs)
         self.supports_masking = True  # Keras' implicit masks are not used: lengths are explicit
         self.config = config
-        self.convolutions: list[Any] = []
-        if config.spectral_filters:
-            self.convolutions.append(
-                SpectralConvolutions(
-                    config.spectral_filters, config.spectral_width, name="spectral"
-                )
-            )
-        if config.conv_filters:
-            shape = (config.conv_filters, config.conv_kernel, config.conv_stride)
-            self.convolutions += [
-                TimeConvolution(*shape, name=f"conv_{i}") for i in range(config.conv_layers)
-            ]
+        self.convolutions = config.build_convolutions()
         self.recurrent = [self._recurrent_layer(i) for i in range(config.num_layers)]
         self.norms = [
             layers.LayerNormalization(epsilon=1e-5, name=f"norm_{i}")

@@ -193,7 +193,12 @@ def check_streaming(config: ModelConfig) -> None:
             f"features.hop_ms: got {features.hop_ms:g}, expected at most features.window_ms "
             f"({features.window_ms:g}) to stream"
         )
-    elif getattr(config.encoder, "bidirectional", False):
+    elif "bidirectional" not in (encoder := config.to_mapping()["encoder"]):
+        reason = (
+            f"encoder.type: got {encoder['type']!r}, of which every step sees the end; expected a "
+            "recurrent one"
+        )
+    elif encoder["bidirectional"]:
         reason = "encoder.bidirectional: got true, half of which begins at the end; expected false"
     if reason:
         raise ExportError(

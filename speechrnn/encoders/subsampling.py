@@ -1,0 +1,85 @@
+"""What every encoder may begin with: convolutions that see neighbours and make fewer steps."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+import keras
+
+from speechrnn.encoders.convolution import (
+    SPECTRAL_KERNELS,
+    SPECTRAL_STRIDE,
+    SpectralConvolutions,
+    TimeConvolution,
+    strided,
+)
+from speechrnn.errors import ConfigError
+
+
+@dataclass(frozen=True)
+class Subsampling:
+    """Convolutions before the layers that an encoder is named after.
+
+    Attributes:
+        spectral_filters: Filters of the first of two 2-D convolutions over time and mel bands, the
+            second has twice as many; each halves the steps. 0 is none.
+        spectral_width: Width of what they give to the layers above.
+        conv_filters: Channels of the convolutions before the first layer; 0 is none.
+        conv_layers: Convolutions, one above the other, each with the same kernel and stride.
+        conv_kernel: Frames that a convolution sees at once (odd).
+        conv_stride: Frames per step of a convolution; over all convolutions this is the
+            subsampling of the encoder.
+        dropout: Fraction of values dropped while training.
+    """
+
+    spectral_filters: int = 0
+    spectral_width: int = 96
+    conv_filters: int = 0
+    conv_layers: int = 1
+    conv_kernel: int = 5
+    conv_stride: int = 1
+    dropout: float = 0.0
+
+    def __post_init__(self) -> None:
+        self.require_at_least_one("spectral_width", "conv_layers", "conv_kernel", "conv_stride")
+        for name in ("conv_filters", "spectral_filters"):
+            if getattr(self, name) < 0:
+                raise ConfigError(f"encoder.{name}: got {getattr(self, name)}, expected 0 or more")
+        if self.conv_filters and self.conv_kernel % 2 == 0:
+            raise ConfigError(
+                f"encoder.conv_kernel: got {self.conv_kernel}, expected an odd number"
+            )
+        if self.conv_stride > 1 and not self.conv_filters:
+            raise ConfigError(
+                f"encoder.conv_stride: got {self.conv_stride} without a convolution; "
+                "expected 1, or set encoder.conv_filters"
+            )
+        if not 0 <= self.dropout < 1:
+            raise ConfigError(f"encoder.dropout: got {self.dropout}, expected 0 <= dropout < 1")
+
+    def require_at_least_one(self, *names: str) -> None:
+        """Refuse settings below 1."""
+        for name in names:
+            if getattr(self, name) < 1:
+                raise ConfigError(f"encoder.{name}: got {getattr(self, name)}, expected at least 1")
+
+    def output_frames(self, num_frames: Any) -> Any:
+        """Step j of the encoder is centred on frame j times all strides."""
+        strides = [SPECTRAL_STRIDE] * len(SPECTRAL_KERNELS) if self.spectral_filters else []
+        strides += [self.conv_stride] * self.conv_layers if self.conv_filters else []
+        for stride in strides:
+            num_frames = strided(num_frames, stride)
+        return num_frames
+
+    def build_convolutions(self) -> list[keras.Layer]:
+        """The convolutions, each called with frames and ``frame_mask``, each returning both."""
+        found: list[keras.Layer] = []
+        if self.spectral_filters:
+            found.append(
+                SpectralConvolutions(self.spectral_filters, self.spectral_width, name="spectral")
+            )
+        if self.conv_filters:
+            shape = (self.conv_filters, self.conv_kernel, self.conv_stride)
+            found += [TimeConvolution(*shape, name=f"conv_{i}") for i in range(self.conv_layers)]
+        return found
