@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from model_fixtures import folder, noise, shared_bundle, sweep
+from model_fixtures import folder, noise, shared_bundle, shared_tflite, sweep
 
 from speechrnn.cli import main
 from speechrnn.errors import ExportError
@@ -18,7 +18,12 @@ from speechrnn.export import export_bundle
 from speechrnn.recognize import describe_model
 from speechrnn.runtime import Recognizer
 
-FILES = [("two-way", "none"), ("one-way", "none"), ("wide", "none"), ("wide", "dynamic")]
+FILES = [
+    ("two-way", "none"),
+    ("wide", "dynamic"),
+    pytest.param("one-way", "none", marks=pytest.mark.heavy),
+    pytest.param("wide", "none", marks=pytest.mark.heavy),
+]
 LENGTHS = (400, 401, 5000, 16000)
 
 
@@ -48,11 +53,12 @@ def test_a_file_with_batches_says_so_and_another_does_not() -> None:
     call = batched("two-way", "none").signature(about["signature"])
     found = call(waveform=np.zeros((4, 5000), np.float32))["probabilities"]
     assert found.shape == (4, 4)
-    plain = export_bundle(shared_bundle("two-way"), folder() / "two-way-plain.tflite").path
+    plain = shared_tflite("two-way")
     assert "batch" not in describe_model(plain)
     assert plain.stat().st_size < batched("two-way", "none").path.stat().st_size
 
 
+@pytest.mark.heavy
 def test_one_signature_shares_the_weights_of_the_other() -> None:
     plain = export_bundle(shared_bundle("wide"), folder() / "wide-plain.tflite").path
     parameters = 4 * describe_model(plain)["num_parameters"]

@@ -41,8 +41,8 @@ FRAGMENT_S, FRAGMENT_NEAR_S = 0.16, 0.4
 SHIFTS_S = (-0.1, 0.0, 0.1)
 # Kept on both sides of a command that is shorter than a window.
 COMMAND_MARGIN_S = 0.05
-# Along a longer piece: from a window to the next, and the least confidence where the model has no
-# threshold; commands are no closer than half a window.
+# Along a longer piece: from a window to the next, and the least confidence, if the model's
+# threshold is no higher; commands are no closer than half a window.
 HOP_S, LEAST_CONFIDENCE = 0.1, 0.5
 # A window is as long as what the model learnt from, or so long where its file does not say.
 WINDOW_S, MOST_CLIP_S = 1.0, 10.0
