@@ -100,6 +100,7 @@ def run(plan: Plan, *, tell: Callable[[str], None] = lambda line: None) -> Summa
                 output.write(task.source.place, known.line or "")
                 status.add(known, kept=task.kept)
                 if known.error is not None:
+                    status.make_room()
                     tell(f"{task.source.name}: {known.error}")
                     if plan.fail_fast:
                         output.flush()

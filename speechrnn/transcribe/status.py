@@ -116,6 +116,11 @@ class Status:
         each = f"{done / spent:,.0f} a second"
         return f"{done:,} of {total:,} recordings, {each}, {self._rate()}, {left}"
 
+    def make_room(self) -> None:
+        """A line is about to be printed where the bar is."""
+        if self._bar is not None:
+            self._bar.clear()
+
     def close(self) -> Summary:
         """The end."""
         self.summary.seconds = time.perf_counter() - self._started
