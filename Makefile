@@ -10,7 +10,7 @@ demo: $(VENV)/demo.installed          ## words -> train -> evaluate -> export ->
 
 test: $(VENV)/dev.installed           ## lint and the test suite, minutes
 	$(MAKE) --no-print-directory lint
-	$(RUN)/python -m pytest
+	$(RUN)/python -m pytest -n 2 --dist loadfile
 
 test-heavy: $(VENV)/dev.installed     ## the tests that take minutes each
 	$(RUN)/python -m pytest -m heavy
