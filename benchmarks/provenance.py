@@ -21,13 +21,18 @@ def append_table(file: Path, table: str, packages: Sequence[str]) -> None:
 
 def provenance(packages: Sequence[str]) -> str:
     """Date, commit and command of this program; machine and versions."""
-    command = " ".join([f"benchmarks/{Path(sys.argv[0]).name}", *sys.argv[1:]])
+    command = " ".join([f"benchmarks/{Path(sys.argv[0]).name}", *map(_public, sys.argv[1:])])
     versions = ", ".join(f"{name} {importlib.metadata.version(name)}" for name in packages)
     return (
         f"{datetime.date.today()}, commit {commit()}: `python {command}`\n\n{processor()}, "
         f"{os.cpu_count()} cores, load average {os.getloadavg()[0]:.1f} (this run included); "
         f"Python {platform.python_version()}, {versions}."
     )
+
+
+def _public(argument: str) -> str:
+    """A path without where it lies on this machine: its last folder and name."""
+    return "/".join(Path(argument).parts[-2:]) if Path(argument).is_absolute() else argument
 
 
 def commit() -> str:

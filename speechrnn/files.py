@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
+import json
 import os
 import shutil
 import tempfile
 from collections.abc import Collection, Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from typing import Any
 
-from speechrnn.errors import ConfigError, OutputError
+from speechrnn.errors import ConfigError, DataError, OutputError
 
 
 @contextmanager
@@ -22,6 +24,22 @@ def reading_text(path: str | Path) -> Iterator[None]:
     except UnicodeDecodeError as error:
         reason = f"is not UTF-8 text ({error.reason}); save it as UTF-8"
         raise ConfigError(f"{path}: {reason}") from error
+
+
+def json_object(line: str, where: str) -> dict[str, Any]:
+    """A row of JSON lines.
+
+    Raises:
+        DataError: It is none; ``where`` says which.
+    """
+    try:
+        row = json.loads(line)
+    except (ValueError, RecursionError) as error:
+        reason = getattr(error, "msg", error)
+        raise DataError(f"{where}: is not a JSON object ({reason})") from error
+    if not isinstance(row, dict):
+        raise DataError(f"{where}: got {line.strip()[:40]!r}, expected a JSON object")
+    return row
 
 
 def write_atomically(path: Path, content: bytes) -> None:

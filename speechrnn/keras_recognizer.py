@@ -8,11 +8,10 @@ from pathlib import Path
 import numpy as np
 from keras import ops
 
-from speechrnn.audio import read_blocks
 from speechrnn.bundle import check_selftest, load_bundle
 from speechrnn.datasets.waveforms import Waveforms
 from speechrnn.decoding import Decision, Transcript, make_decoder
-from speechrnn.decoding.long import clip_lengths_s, transcribe_blocks, transcribe_waveform
+from speechrnn.decoding.long import clip_lengths_s, transcribe_recording
 from speechrnn.model import SpeechModel
 
 
@@ -69,10 +68,7 @@ class KerasRecognizer:
 
     def transcribe(self, recording: str | Path | np.ndarray) -> Transcript:
         """Recognise a file of any rate and length, or a float waveform at ``sample_rate_hz``."""
-        if isinstance(recording, np.ndarray):
-            return transcribe_waveform(self, recording)
-        blocks = read_blocks(recording, self.sample_rate_hz)
-        return transcribe_blocks(self, blocks, str(recording))
+        return transcribe_recording(self, recording)
 
     def transcribe_many(self, waveforms: Sequence[np.ndarray]) -> list[Transcript]:
         """Recognise checked waveforms at the model's rate, in their order."""

@@ -9,6 +9,8 @@ from pathlib import Path
 
 from speechrnn.errors import ConfigError
 
+# Settings that name files.
+FILES = ("grammar", "lm", "rescore")
 # Settings, and what they are of.
 DEPENDENT = {
     "grammar_margin": "grammar",

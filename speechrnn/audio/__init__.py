@@ -5,7 +5,6 @@ from speechrnn.audio.blocks import open_sound as open_sound
 from speechrnn.audio.blocks import read_blocks as read_blocks
 from speechrnn.audio.blocks import stream_blocks as stream_blocks
 from speechrnn.audio.waveform import LONGEST_COMMAND_S as LONGEST_COMMAND_S
-from speechrnn.audio.waveform import MAX_ABS_SAMPLE as MAX_ABS_SAMPLE
 from speechrnn.audio.waveform import as_command as as_command
 from speechrnn.audio.waveform import check_values as check_values
 from speechrnn.audio.waveform import check_waveform as check_waveform

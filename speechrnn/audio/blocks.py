@@ -13,7 +13,7 @@ import os
 import re
 import stat
 import struct
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
 
 import numpy as np
@@ -183,11 +183,7 @@ def _small_blocks(
     # As libsndfile scales; a power of two, so that nothing is rounded.
     block = samples.astype(np.float32)
     block *= np.float32(1 / 32768)
-    mono = block[:, 0] if block.shape[1] == 1 else block.mean(axis=1, dtype=np.float32)
-    convert, finish = _converter(rate_hz, sample_rate_hz)
-    for part in (convert(mono), finish()):
-        if len(part):
-            yield part
+    yield from _mono([block], rate_hz, sample_rate_hz)
 
 
 def _sound_blocks(
@@ -202,21 +198,22 @@ def _sound_blocks(
     longer = max_s * sound.samplerate < sound.frames < 2**62
     if longer and not _length_is_guessed(sound, stream):
         raise AudioError(path, too_long(sound.frames / sound.samplerate, max_s))
-    convert, finish = _converter(sound.samplerate, sample_rate_hz)
+    yield from _mono(_frames(sound, stream, path), sound.samplerate, sample_rate_hz)
+
+
+def _frames(
+    sound: soundfile.SoundFile, stream: io.FileIO, path: str | Path
+) -> Iterator[np.ndarray]:
+    """Float32 ``[frames, channels]`` each, to the end, if that is there."""
     frames_read, block_frames = 0, max(1, BLOCK_SAMPLES // sound.channels)
     try:
         while len(block := sound.read(block_frames, dtype="float32", always_2d=True)):
             frames_read += len(block)
-            with np.errstate(all="ignore"):  # NaN and infinity are refused later, in one line
-                mono = block.mean(axis=1, dtype=np.float32)
-            if len(found := convert(mono)):
-                yield found
+            yield block
     except (soundfile.LibsndfileError, RuntimeError) as error:
         raise AudioError(
             path, f"is damaged or cut short ({_libsndfile_reason(error)}); copy it again"
         ) from error
-    if frames_read and len(found := finish()):
-        yield found
     _check_whole(sound, stream, frames_read, path)
 
 
@@ -225,26 +222,40 @@ def _other_blocks(
 ) -> Iterator[np.ndarray]:
     """What ffmpeg makes of a file that libsndfile does not read."""
     suffix = os.path.splitext(path)[1].lower()
-    program = (
-        None if suffix in AUDIO_SUFFIXES else find_ffmpeg()
-    )  # which would mend what is damaged
+    # Not of what libsndfile should have read: ffmpeg would mend what is damaged.
+    program = None if suffix in AUDIO_SUFFIXES else find_ffmpeg()
     if program is None:
         if suffix in FFMPEG_SUFFIXES:
             reason = f"{suffix} needs ffmpeg, which is not installed"
         raise AudioError(path, f"cannot be read as audio ({reason}); is it a sound file?")
     with ffmpeg_blocks(program, stream, path, BLOCK_SAMPLES) as (rate_hz, blocks):
         _check_rate(rate_hz, path)
-        convert, finish = _converter(rate_hz, sample_rate_hz)
-        frames_read = 0
-        for block in blocks:
-            frames_read += len(block)
-            if frames_read > max_s * rate_hz:
-                raise AudioError(path, too_long(frames_read / rate_hz, max_s))
-            with np.errstate(all="ignore"):
-                mono = block.mean(axis=1, dtype=np.float32)
-            if len(found := convert(mono)):
-                yield found
-    if frames_read and len(found := finish()):
+        yield from _mono(_no_longer(blocks, path, rate_hz, max_s), rate_hz, sample_rate_hz)
+
+
+def _no_longer(
+    blocks: Iterable[np.ndarray], path: str | Path, rate_hz: int, max_s: float
+) -> Iterator[np.ndarray]:
+    """Blocks of what does not say beforehand how long it is."""
+    frames_read = 0
+    for block in blocks:
+        frames_read += len(block)
+        if frames_read > max_s * rate_hz:
+            raise AudioError(path, too_long(frames_read / rate_hz, max_s))
+        yield block
+
+
+def _mono(blocks: Iterable[np.ndarray], rate_hz: int, wanted_hz: int) -> Iterator[np.ndarray]:
+    """Blocks ``[frames, channels]`` -> their means over the channels, at the wanted rate."""
+    convert, finish = _converter(rate_hz, wanted_hz)
+    is_empty = True
+    for block in blocks:
+        is_empty = False
+        with np.errstate(all="ignore"):  # NaN and infinity are refused later, in one line
+            mono = block[:, 0] if block.shape[1] == 1 else block.mean(axis=1, dtype=np.float32)
+        if len(found := convert(mono)):
+            yield found
+    if not is_empty and len(found := finish()):
         yield found
 
 

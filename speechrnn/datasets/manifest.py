@@ -13,7 +13,6 @@ A format in ``FORMATS`` recognises a path and reads it. The first that does is t
 from __future__ import annotations
 
 import hashlib
-import json
 import math
 import os
 import re
@@ -24,6 +23,7 @@ from typing import Any, Literal, NamedTuple
 
 from speechrnn.audio import find_audio
 from speechrnn.errors import DataError
+from speechrnn.files import json_object
 from speechrnn.labels import SILENCE, UNKNOWN, normalise_text
 from speechrnn.suffixes import MANIFEST_SUFFIXES
 
@@ -271,13 +271,7 @@ def _read_jsonl(manifest: Path, split: Split) -> list[Utterance]:
 
 def _parse_row(line: str, manifest: Path, number: int) -> Utterance:
     where = f"{manifest}:{number}"
-    try:
-        row = json.loads(line)
-    except (ValueError, RecursionError) as error:
-        reason = getattr(error, "msg", error)
-        raise DataError(f"{where}: is not a JSON object ({reason})") from error
-    if not isinstance(row, dict):
-        raise DataError(f"{where}: got {line.strip()[:40]!r}, expected a JSON object")
+    row = json_object(line, where)
     for key in ("audio_filepath", "text"):
         if not isinstance(row.get(key), str):
             got = repr(row[key]) if key in row else f"missing (got {list(row)})"

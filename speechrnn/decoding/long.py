@@ -15,13 +15,14 @@ Times are those of the whole recording.
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from itertools import chain
+from pathlib import Path
 from typing import Any, Protocol
 
 import numpy as np
 
-from speechrnn.audio import check_values, check_waveform
+from speechrnn.audio import check_values, check_waveform, read_blocks
 from speechrnn.audio.activity import Cutting, Piece, cut_pieces, word_extent
 from speechrnn.decoding.decoder import Decoder
 from speechrnn.decoding.detect import is_command
@@ -100,6 +101,31 @@ class _Counted:
                 check_values(block, self.name)
                 self.samples += len(block)
                 yield block
+
+
+def transcribe_recording(model: Answering, recording: str | Path | np.ndarray) -> Transcript:
+    """What is said in a file of any rate, or in a float waveform at the model's rate.
+
+    Raises:
+        AudioError: The file cannot be read, or as :func:`transcribe_blocks`.
+        ModelError: As there.
+    """
+    if isinstance(recording, np.ndarray):
+        return transcribe_waveform(model, recording)
+    blocks = read_blocks(recording, model.sample_rate_hz)
+    return transcribe_blocks(model, blocks, str(recording))
+
+
+def transcribe_waveform(model: Answering, waveform: np.ndarray) -> Transcript:
+    """What is said in a float waveform of any length, at the model's rate.
+
+    Raises:
+        AudioError: As :func:`transcribe_blocks`.
+    """
+    samples = check_waveform(
+        waveform, "waveform", model.sample_rate_hz, min_samples=model.min_samples
+    )
+    return transcribe_blocks(model, [samples], "waveform")
 
 
 def transcribe_blocks(model: Answering, blocks: Iterable[np.ndarray], name: str) -> Transcript:
@@ -349,20 +375,4 @@ def _utterance(model: Answering, one: _Answered, until: int | None) -> Transcrip
     # Its own clock begins with the first step that counts.
     begin_s = one.first / rate_hz + one.step * decoder.clock.step_s
     length_s = one.samples / rate_hz - one.step * decoder.clock.step_s
-    found = decoder.decode(answer, length_s, threshold=model.threshold)
-    words = tuple(
-        replace(word, start=word.start + begin_s, end=word.end + begin_s) for word in found.words
-    )
-    return replace(found, words=words)
-
-
-def transcribe_waveform(model: Answering, waveform: np.ndarray) -> Transcript:
-    """What is said in a float waveform of any length, at the model's rate.
-
-    Raises:
-        AudioError: As :func:`transcribe_blocks`.
-    """
-    samples = check_waveform(
-        waveform, "waveform", model.sample_rate_hz, min_samples=model.min_samples
-    )
-    return transcribe_blocks(model, [samples], "waveform")
+    return decoder.decode(answer, length_s, threshold=model.threshold).later(begin_s)

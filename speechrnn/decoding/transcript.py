@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 
 @dataclass(frozen=True)
@@ -27,3 +27,10 @@ class Transcript:
     duration: float
     words: tuple[Word, ...]
     slots: tuple[tuple[str, str], ...] = ()
+
+    def later(self, seconds: float) -> Transcript:
+        """The same as a part of what began so long before it."""
+        words = tuple(
+            replace(word, start=word.start + seconds, end=word.end + seconds) for word in self.words
+        )
+        return replace(self, words=words)

@@ -8,9 +8,8 @@ from pathlib import Path
 import numpy as np
 from ai_edge_litert.interpreter import Interpreter
 
-from speechrnn.audio import read_blocks
 from speechrnn.decoding import Transcript, make_decoder
-from speechrnn.decoding.long import clip_lengths_s, transcribe_blocks, transcribe_waveform
+from speechrnn.decoding.long import clip_lengths_s, transcribe_recording
 from speechrnn.errors import ModelError
 from speechrnn.quiet import quiet_stderr
 from speechrnn.runtime import selftest
@@ -158,10 +157,7 @@ class Recognizer:
             AudioError: The recording is unusable.
             ModelError: The model answers nonsense.
         """
-        if isinstance(recording, np.ndarray):
-            return transcribe_waveform(self, recording)
-        blocks = read_blocks(recording, self.sample_rate_hz)
-        return transcribe_blocks(self, blocks, str(recording))
+        return transcribe_recording(self, recording)
 
     def transcribe_many(self, waveforms: Sequence[np.ndarray]) -> list[Transcript]:
         """Recognise checked waveforms at the model's rate, in their order."""

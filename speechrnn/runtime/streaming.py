@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-import dataclasses
 from pathlib import Path
 from typing import Any, Protocol
 
 import numpy as np
 
-from speechrnn.audio import MAX_ABS_SAMPLE
+from speechrnn.audio import check_values
 from speechrnn.decoding import Transcript
 from speechrnn.decoding.detect import Detection, Detector, DetectorConfig
 from speechrnn.decoding.sequence import SequenceDecoder
@@ -345,11 +344,7 @@ class _Utterance:
             return None
         duration_s = (len(steps) + 1) * self._step_s
         found = self._decoder.decode(np.array(steps), duration_s, threshold=self._threshold)
-        words = tuple(
-            dataclasses.replace(word, start=word.start + first_s, end=word.end + first_s)
-            for word in found.words
-        )
-        return dataclasses.replace(found, words=words)
+        return found.later(first_s)
 
 
 def _checked(samples: np.ndarray) -> np.ndarray:
@@ -361,10 +356,6 @@ def _checked(samples: np.ndarray) -> np.ndarray:
             f"got {samples.dtype} {list(samples.shape)}, expected finite floats [samples] within "
             "-1..1; divide 16-bit integers by 32768",
         )
-    peak = np.abs(samples).max(initial=0.0)
-    if peak > MAX_ABS_SAMPLE:
-        raise AudioError(
-            "a chunk of sound",
-            f"reaches {peak:g}, expected samples within -1..1; divide integers by 32768",
-        )
+    if samples.size:
+        check_values(samples, "a chunk of sound")
     return samples.astype(np.float32)

@@ -8,7 +8,6 @@ replaced, and the file that killed it twice is an error.
 from __future__ import annotations
 
 import itertools
-import json
 import queue
 import threading
 import time
@@ -16,7 +15,7 @@ from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import Future
 from typing import Protocol
 
-from speechrnn.transcribe.records import error_record
+from speechrnn.transcribe.records import error_record, to_line
 from speechrnn.transcribe.tasks import Finished, Task
 
 # Handed over at once: so many, or of so many seconds of work, as far as that can be told.
@@ -222,5 +221,4 @@ def _alone(worker: Worker, task: Task) -> Finished:
         except WorkerDied as died:
             how = died.how
     reason = f"ended the process that read it ({how}); is it a sound file?"
-    line = json.dumps(error_record(task.source.name, reason), ensure_ascii=False)
-    return Finished(line, error=reason)
+    return Finished(to_line(error_record(task.source.name, reason)), error=reason)

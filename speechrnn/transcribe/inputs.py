@@ -6,7 +6,6 @@ gone through, so that a million files need little more memory than a hundred.
 
 from __future__ import annotations
 
-import json
 import os
 import stat
 import sys
@@ -18,6 +17,7 @@ from fnmatch import fnmatchcase
 from typing import Any, BinaryIO, NamedTuple, TypeGuard
 
 from speechrnn.errors import ConfigError, DataError
+from speechrnn.files import json_object
 from speechrnn.suffixes import AUDIO_SUFFIXES, FFMPEG_SUFFIXES, MANIFEST_SUFFIXES
 
 STANDARD_INPUT = "-"
@@ -289,13 +289,7 @@ def _decoded(line: bytes, where: str, encoding: str) -> str:
 
 
 def _audio_filepath(line: str, where: str) -> str:
-    try:
-        row = json.loads(line)
-    except (ValueError, RecursionError) as error:
-        reason = getattr(error, "msg", error)
-        raise DataError(f"{where}: is not a JSON object ({reason})") from error
-    if not isinstance(row, dict):
-        raise DataError(f"{where}: got {line[:40]!r}, expected a JSON object")
+    row = json_object(line, where)
     found = row.get("audio_filepath")
     if not _can_be_called(found):
         got = repr(found) if "audio_filepath" in row else f"missing (got {list(row)})"

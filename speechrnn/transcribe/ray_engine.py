@@ -15,7 +15,7 @@ from collections.abc import Callable, Iterator, Sequence
 from typing import Any
 
 from speechrnn.errors import ConfigError, MissingExtraError, ModelError
-from speechrnn.options import Guidance
+from speechrnn.options import FILES, Guidance
 from speechrnn.transcribe.engine import Worker, WorkerDied
 from speechrnn.transcribe.setup import Setup
 from speechrnn.transcribe.tasks import Finished, Task
@@ -137,10 +137,6 @@ class _RayWorker:
 def _everywhere(setup: Setup) -> Setup:
     """The same with names that mean the same in any folder."""
     guidance: Guidance = setup.guidance
-    files = {
-        name: os.path.abspath(found)
-        for name in ("grammar", "lm", "rescore")
-        if (found := getattr(guidance, name))
-    }
+    files = {name: os.path.abspath(found) for name in FILES if (found := getattr(guidance, name))}
     guidance = dataclasses.replace(guidance, **files)
     return dataclasses.replace(setup, model=os.path.abspath(setup.model), guidance=guidance)

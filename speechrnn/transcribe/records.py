@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
@@ -37,6 +38,10 @@ def ok_record(name: str, transcript: Transcript, *, slots: bool = False) -> Reco
 def error_record(name: str, reason: str) -> Record:
     """The record of an input without a transcript."""
     return _record(name, status="error", error=reason)
+
+
+# A record as a line; made once, for that takes as long as to use it.
+to_line = json.JSONEncoder(ensure_ascii=False).encode
 
 
 def _record(name: str, **values: Any) -> Record:

@@ -13,6 +13,7 @@ from pathlib import Path
 
 from speechrnn.errors import ConfigError, ModelError
 from speechrnn.files import reading_text
+from speechrnn.options import FILES
 from speechrnn.transcribe.engine import Item, Result, Worker, run_by, run_here
 from speechrnn.transcribe.inputs import Inputs, Selection, stamp_of
 from speechrnn.transcribe.ledger import Entry, Ledger
@@ -26,7 +27,6 @@ from speechrnn.transcribe.tasks import Finished, Task
 FEW_INPUTS, FEW_BYTES = 9, 20_000_000
 # Written again when what a record says of the same sound changes.
 RECORDS_VERSION = 1
-FILES_OF_GUIDANCE = ("grammar", "lm", "rescore")
 
 
 @dataclass(frozen=True)
@@ -66,7 +66,6 @@ class Planned:
 
     action: str
     name: str
-    place: str
 
 
 def run(plan: Plan, *, tell: Callable[[str], None] = lambda line: None) -> Summary:
@@ -128,7 +127,7 @@ def dry_run(plan: Plan) -> Iterator[Planned]:
     with _ledger(plan) if plan.resume and existing else contextlib.nullcontext() as ledger:
         for task, done in _items(plan, inputs, ledger):
             action = "keep" if done else "check" if task.known_sha256 else "transcribe"
-            yield Planned(action, task.source.name, task.source.place)
+            yield Planned(action, task.source.name)
 
 
 def _check(plan: Plan) -> None:
@@ -176,7 +175,7 @@ def _ledger(plan: Plan, tell: Callable[[str], None] = lambda line: None) -> Iter
 def config_hash(setup: Setup) -> str:
     """What decides a record, besides the recording: the model's content and the options."""
     guidance = asdict(setup.guidance)
-    for name in FILES_OF_GUIDANCE:
+    for name in FILES:
         if guidance[name]:
             with reading_text(guidance[name]):
                 guidance[name] = hashlib.sha256(Path(guidance[name]).read_bytes()).hexdigest()

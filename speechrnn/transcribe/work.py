@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import hashlib
 import io
-import json
 import os
 import time
 from collections.abc import Callable, Iterable, Iterator, Sequence
@@ -18,13 +17,12 @@ from speechrnn.decoding.long import hear
 from speechrnn.errors import AudioError, ModelError
 from speechrnn.recognize import Model
 from speechrnn.transcribe.inputs import stamp, stamp_of
-from speechrnn.transcribe.records import error_record, ok_record
+from speechrnn.transcribe.records import error_record, ok_record, to_line
 from speechrnn.transcribe.tasks import Finished, Task
 
 _BLOCK_BYTES = 1 << 20
 # Recordings that are read before they are answered to.
 TOGETHER = 16
-_to_json = json.JSONEncoder(ensure_ascii=False).encode  # made once: that takes as long as to use it
 
 
 class Transcriber:
@@ -115,7 +113,7 @@ class Transcriber:
             job.transcript = model.decoder.decode(job.answer, duration_s, threshold=model.threshold)
         if job.transcript is not None:
             record = ok_record(job.task.source.name, job.transcript, slots=self._slots)
-            job.done.line = _to_json(record)
+            job.done.line = to_line(record)
             job.done.duration_s = job.transcript.duration
             job.done.seconds[3] += time.perf_counter() - started
 
@@ -150,7 +148,7 @@ class _Job:
         if self.done.stamp is None:  # it could not even be opened
             self.done.stamp = stamp_of(source.path)
         self.done.error = reason
-        self.done.line = _to_json(error_record(source.name, reason))
+        self.done.line = to_line(error_record(source.name, reason))
 
 
 class _Timed:
