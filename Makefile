@@ -3,7 +3,7 @@ PYTHON ?= python3
 VENV ?= .venv
 RUN = $(VENV)/bin
 
-.PHONY: demo test test-heavy lint quality sequences benchmarks lock sample clean
+.PHONY: demo test test-heavy lint quality sequences benchmarks lock sample models clean
 
 demo: $(VENV)/demo.installed          ## words -> train -> evaluate -> export -> transcribe
 	$(RUN)/speechrnn demo
@@ -40,6 +40,9 @@ lock: $(VENV)/dev.installed           ## constraints.txt anew from pyproject.tom
 
 sample: $(VENV)/dev.installed         ## data/sample anew: a few recordings and a small model
 	$(RUN)/python data/make_sample.py
+
+models: $(VENV)/dev.installed         ## export/models anew: the ready models and their cards, an hour
+	$(RUN)/python export/make_models.py
 
 clean:
 	rm -rf $(VENV) demo build *.egg-info .pytest_cache .ruff_cache .mypy_cache .hypothesis

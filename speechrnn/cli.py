@@ -9,7 +9,6 @@ import signal
 import sys
 from collections.abc import Callable, Sequence
 from pathlib import Path
-from types import ModuleType
 
 from speechrnn import (
     commands,
@@ -18,11 +17,19 @@ from speechrnn import (
     model_commands,
     transcribe_command,
 )
+from speechrnn.cli_options import (
+    add,
+    add_guidance,
+    add_model,
+    add_recipe,
+    add_skip_broken,
+    amount,
+    share,
+)
 from speechrnn.commands import INTERRUPTED, OK, WRONG_CALL, complain
 from speechrnn.errors import SpeechRNNError
 from speechrnn.version import __version__
 
-DEFAULT_PRESET = "commands"
 SPLITS = ("train", "val", "test", "all")
 
 
@@ -68,12 +75,12 @@ def make_parser() -> argparse.ArgumentParser:
     parser.add_argument("--version", action="version", version=f"speechrnn {__version__}")
     choices = parser.add_subparsers(title="commands", metavar="COMMAND", required=True)
 
-    demo = _add(choices, "demo", "make words, train, evaluate, export, transcribe")
+    demo = add(choices, "demo", "make words, train, evaluate, export, transcribe", commands)
     demo.add_argument("--out", type=Path, default=Path("demo"), metavar="DIR", help="default: demo")
 
     data = choices.add_parser("data", help="make and check data sets")
     data_choices = data.add_subparsers(title="commands", metavar="COMMAND", required=True)
-    synth = _add(data_choices, "synth", "speak words with many synthetic voices", data_commands)
+    synth = add(data_choices, "synth", "speak words with many synthetic voices", data_commands)
     said = synth.add_mutually_exclusive_group(required=True)
     said.add_argument("--words", metavar="A,B,C", help="separated by commas")
     said.add_argument(
@@ -96,7 +103,7 @@ def make_parser() -> argparse.ArgumentParser:
     )
     synth.add_argument("--seed", type=int, default=0)
 
-    check = _add(
+    check = add(
         data_choices,
         "check",
         "count what a data set holds, say what is wrong with it",
@@ -110,9 +117,9 @@ def make_parser() -> argparse.ArgumentParser:
         metavar="DIR",
         help="write recordings before and after the recipe's augmentations, sounds and pictures",
     )
-    _add_recipe(check, example="augment.speed.low=1")
+    add_recipe(check, example="augment.speed.low=1")
 
-    sequences = _add(
+    sequences = add(
         data_choices, "sequences", "put single words together to utterances", data_commands
     )
     sequences.add_argument("data", metavar="DATA", help="a folder per label, or a manifest")
@@ -135,9 +142,9 @@ def make_parser() -> argparse.ArgumentParser:
     sequences.add_argument("--split", choices=SPLITS, default="all")
     sequences.add_argument("--sample-rate", type=int, default=16000, metavar="HZ")
     sequences.add_argument("--seed", type=int, default=0)
-    _add_skip_broken(sequences)
+    add_skip_broken(sequences)
 
-    train = _add(choices, "train", "train a model and save it as a bundle")
+    train = add(choices, "train", "train a model and save it as a bundle", commands)
     train.add_argument("--data", required=True, help="a folder per label, or a .jsonl manifest")
     train.add_argument("--val", metavar="DATA", help="other speakers; default: split by speaker")
     train.add_argument(
@@ -148,7 +155,7 @@ def make_parser() -> argparse.ArgumentParser:
         help="more recordings of the same words to mix in, as of data synth; may be repeated",
     )
     train.add_argument("--out", type=Path, required=True, metavar="BUNDLE")
-    _add_recipe(train, example="train.epochs=5")
+    add_recipe(train, example="train.epochs=5")
     train.add_argument(
         "--words", metavar="A,B,C", help="the commands; everything else becomes _unknown_"
     )
@@ -164,10 +171,10 @@ def make_parser() -> argparse.ArgumentParser:
     existing.add_argument(
         "--resume", action="store_true", help="go on with a training that was stopped"
     )
-    _add_skip_broken(train)
+    add_skip_broken(train)
 
-    evaluate = _add(choices, "evaluate", "count how well a model recognises")
-    _add_model(evaluate)
+    evaluate = add(choices, "evaluate", "count how well a model recognises", commands)
+    add_model(evaluate)
     evaluate.add_argument("--data", required=True, help="a folder per label, or a .jsonl manifest")
     evaluate.add_argument(
         "--split",
@@ -190,8 +197,8 @@ def make_parser() -> argparse.ArgumentParser:
         "--command-snr", type=float, metavar="DB", help="of commands in the background"
     )
     evaluate.add_argument("--seed", type=int, default=0, help="of noise and places; default: 0")
-    _add_skip_broken(evaluate)
-    _add_guidance(evaluate)
+    add_skip_broken(evaluate)
+    add_guidance(evaluate)
     evaluate.add_argument(
         "--false-accepts",
         type=float,
@@ -200,7 +207,7 @@ def make_parser() -> argparse.ArgumentParser:
         "keeps it",
     )
 
-    export = _add(choices, "export", "write a bundle as one .tflite", model_commands)
+    export = add(choices, "export", "write a bundle as one .tflite", model_commands)
     export.add_argument("model", type=Path, metavar="BUNDLE")
     export.add_argument("--to", type=Path, required=True, metavar="F.tflite")
     export.add_argument(
@@ -222,12 +229,25 @@ def make_parser() -> argparse.ArgumentParser:
         action="store_true",
         help="also several recordings of one length at once: faster on piles of them",
     )
-    export.add_argument("--check", metavar="DATA", help="compare with the bundle on these")
+    export.add_argument(
+        "--check",
+        metavar="DATA",
+        help="hold the file against the bundle on these, and every other format beside it",
+    )
+    export.add_argument(
+        "--max-loss",
+        type=amount,
+        metavar="POINTS",
+        help="of accuracy, or of word error rate, that it may lose there; default: 1",
+    )
+    export.add_argument("--licence", metavar="TEXT", help="of the model, kept in the file")
+    export.add_argument("--attribution", metavar="TEXT", help="whose recordings, kept in the file")
+    export.add_argument("--log", type=Path, metavar="F", help="what the converter says")
     export.add_argument("--force", action="store_true", help="replace an existing file")
 
     _add_transcribe(choices)
 
-    lm = _add(choices, "lm", "learn a language model from text")
+    lm = add(choices, "lm", "learn a language model from text", commands)
     lm.add_argument("text", metavar="TEXT", help="a sentence a line; - is standard input")
     lm.add_argument("--to", type=Path, required=True, metavar="F", help="F.arpa, of a GRU F.npz")
     lm.add_argument("--kind", choices=("ngram", "gru"), default="ngram", help="default: ngram")
@@ -237,10 +257,10 @@ def make_parser() -> argparse.ArgumentParser:
     lm.add_argument("--seed", type=int, default=0, help="of a GRU")
     lm.add_argument("--force", action="store_true", help="replace an existing file")
 
-    listen = _add(choices, "listen", "hear commands in sound as it comes", listen_command)
+    listen = add(choices, "listen", "hear commands in sound as it comes", listen_command)
     listen.add_argument("model", metavar="F.tflite", help="from speechrnn export")
     listen.add_argument(
-        "--threshold", type=_share, metavar="P", help="least confidence; default: the model's"
+        "--threshold", type=share, metavar="P", help="least confidence; default: the model's"
     )
     listen.add_argument(
         "--from-file",
@@ -249,20 +269,20 @@ def make_parser() -> argparse.ArgumentParser:
         "no terminal, as 16-bit samples at the model's rate, else the microphone",
     )
     listen.add_argument(
-        "--speed", type=_speed, metavar="X", help="of the file: 1 as it was, 0 at once; default: 1"
+        "--speed", type=amount, metavar="X", help="of the file: 1 as it was, 0 at once; default: 1"
     )
     listen.add_argument("--device", metavar="NAME", help="the microphone; default: the system's")
 
-    info = _add(choices, "info", "what a model says about itself", model_commands)
-    _add_model(info)
+    info = add(choices, "info", "what a model says about itself", model_commands)
+    add_model(info)
     info.add_argument("--json", metavar="F", help="write everything; - is standard output")
     info.add_argument("--selftest", action="store_true", help="does it compute here what it should")
     return parser
 
 
 def _add_transcribe(choices: argparse._SubParsersAction) -> None:
-    transcribe = _add(choices, "transcribe", "recognise recordings", transcribe_command)
-    _add_model(transcribe)
+    transcribe = add(choices, "transcribe", "recognise recordings", transcribe_command)
+    add_model(transcribe)
     transcribe.add_argument(
         "inputs",
         nargs="+",
@@ -289,7 +309,7 @@ def _add_transcribe(choices: argparse._SubParsersAction) -> None:
         "--exclude", action="append", default=[], metavar="GLOB", help="of folders leave these out"
     )
     transcribe.add_argument(
-        "--threshold", type=_share, metavar="P", help="least confidence; default: the model's"
+        "--threshold", type=share, metavar="P", help="least confidence; default: the model's"
     )
     transcribe.add_argument("--jobs", type=int, metavar="N", help="processes; default: all cores")
     transcribe.add_argument("--engine", choices=("local", "ray"), default="local")
@@ -307,75 +327,4 @@ def _add_transcribe(choices: argparse._SubParsersAction) -> None:
     transcribe.add_argument("--fail-fast", action="store_true", help="stop at the first error")
     transcribe.add_argument("--dry-run", action="store_true", help="say what would be done")
     transcribe.add_argument("--profile", action="store_true", help="say what takes the time")
-    _add_guidance(transcribe)
-
-
-def _share(text: str) -> float:
-    """A number from 0 to 1."""
-    try:
-        value = float(text)
-    except ValueError:
-        value = float("nan")
-    if not 0 <= value <= 1:
-        raise argparse.ArgumentTypeError(f"got {text!r}, expected a number from 0 to 1")
-    return value
-
-
-def _speed(text: str) -> float:
-    """A number, 0 or more."""
-    try:
-        value = float(text)
-    except ValueError:
-        value = float("nan")
-    if not 0 <= value < float("inf"):
-        raise argparse.ArgumentTypeError(f"got {text!r}, expected a number, 0 or more")
-    return value
-
-
-def _add(
-    choices: argparse._SubParsersAction, name: str, text: str, module: ModuleType = commands
-) -> argparse.ArgumentParser:
-    """A command that the function of this name in the module carries out."""
-    parser = choices.add_parser(name, help=text, description=text[0].upper() + text[1:] + ".")
-    parser.add_argument("--debug", action="store_true", help="show the traceback of an error")
-    parser.set_defaults(name=name, module=module)
-    return parser
-
-
-def _add_model(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("model", metavar="MODEL", help="a bundle or a .tflite")
-
-
-def _add_recipe(parser: argparse.ArgumentParser, *, example: str) -> None:
-    recipe = parser.add_mutually_exclusive_group()
-    recipe.add_argument("--preset", default=DEFAULT_PRESET, help=f"default: {DEFAULT_PRESET}")
-    recipe.add_argument("--config", type=Path, metavar="F.toml", help="a recipe of your own")
-    parser.add_argument(
-        "--set", action="append", default=[], metavar="KEY=VALUE", help=f"as in {example}"
-    )
-    parser.add_argument("--noise", type=Path, metavar="DIR", help="recordings of background noise")
-
-
-def _add_guidance(parser: argparse.ArgumentParser) -> None:
-    group = parser.add_argument_group("for models of sequences")
-    group.add_argument("--beam", type=int, default=0, metavar="N", help="prefixes followed")
-    group.add_argument("--grammar", type=Path, metavar="F", help="phrases, in JSGF or one a line")
-    group.add_argument(
-        "--grammar-margin",
-        type=float,
-        metavar="X",
-        help="how much less likely a phrase may be than what is heard freely; default: the model's",
-    )
-    group.add_argument("--lm", type=Path, metavar="F.arpa", help="a language model of words")
-    group.add_argument("--lm-weight", type=float, default=0.5, metavar="X", help="default: 0.5")
-    group.add_argument("--word-bonus", type=float, default=0.0, metavar="X", help="default: 0")
-    group.add_argument("--rescore", type=Path, metavar="F.npz", help="a recurrent language model")
-    group.add_argument(
-        "--rescore-weight", type=float, default=0.5, metavar="X", help="default: 0.5"
-    )
-    group.add_argument("--hot-words", metavar="A,B C", help="words and phrases to expect")
-    group.add_argument("--boost", type=float, default=2.0, metavar="X", help="of them; default: 2")
-
-
-def _add_skip_broken(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("--skip-broken", action="store_true", help="leave unreadable files out")
+    add_guidance(transcribe)

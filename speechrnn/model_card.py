@@ -53,8 +53,8 @@ speechrnn {config["speechrnn_version"]}.
 ## Measured
 {measured or "- nothing"}
 
-The validation recordings chose the best epoch, so the figure is a little kind; measure on other
-voices with `speechrnn evaluate`.
+{_chosen(training)} Measure on other voices with
+`speechrnn evaluate`.
 
 ## Decision
 {_decision(config["decision"])}
@@ -63,6 +63,13 @@ voices with `speechrnn evaluate`.
 It knows only its labels; without a threshold it may answer with them whatever it hears. It was
 not tested on voices, rooms, microphones or languages other than those of its data.
 """
+
+
+def _chosen(training: Mapping[str, Any]) -> str:
+    """What the validation recordings had a part in."""
+    if training.get("recipe", {}).get("train", {}).get("keep") == "last":
+        return "The validation recordings chose nothing but what confidences are worth."
+    return "The validation recordings chose the best epoch, so the figure is a little kind."
 
 
 def _answers(head: Mapping[str, Any]) -> str:

@@ -9,7 +9,7 @@ from speechrnn.commands import OK, write_json
 from speechrnn.errors import ConfigError
 
 if TYPE_CHECKING:
-    import numpy as np
+    from speechrnn.export.check import Comparison, Labelled
 
 
 # Recordings to calibrate integers on: ranges hardly widen beyond.
@@ -21,44 +21,54 @@ def export(options: argparse.Namespace) -> int:
     from speechrnn.bundle import read_bundle
     from speechrnn.datasets.manifest import read_data
     from speechrnn.datasets.reading import load_waveforms
-    from speechrnn.export.pipeline import check_out, export_bundle
+    from speechrnn.export.pipeline import MOST_LOSS, check_out, export_bundle
 
-    if options.calibrate and options.quantize != "int8":
+    if options.calibrate and options.quantize != "int8" and not options.check:
         raise ConfigError(
             f"--calibrate {options.calibrate}: --quantize {options.quantize} needs none; expected "
-            "--quantize int8, or no --calibrate"
+            "--quantize int8, --check DATA, or no --calibrate"
         )
+    if options.max_loss is not None and not options.check:
+        raise ConfigError("--max-loss: is of the recordings of --check DATA; expected these too")
     check_out(options.to, options.force)
     rate_hz = read_bundle(options.model).sections["features"]["sample_rate_hz"]
 
-    def recordings(data: str | None, most: int | None = None) -> list[np.ndarray]:
+    def recordings(data: str | None, most: int | None = None) -> list[Labelled]:
         if not data:
             return []
         rows = read_data(data)
-        loaded, _ = load_waveforms(rows[:: -(-len(rows) // most) if most else 1], rate_hz, 1)
-        return [waveform for _, waveform in loaded]
+        return load_waveforms(rows[:: -(-len(rows) // most) if most else 1], rate_hz, 1)[0]
 
     result = export_bundle(
         options.model,
         options.to,
         quantize=options.quantize,
-        calibration=recordings(options.calibrate, MOST_CALIBRATION),
+        calibration=[w for _, w in recordings(options.calibrate, MOST_CALIBRATION)],
         streaming=options.streaming,
         batch=options.batch,
-        waveforms=recordings(options.check),
+        check=recordings(options.check),
+        max_loss=MOST_LOSS if options.max_loss is None else options.max_loss / 100,
+        show=_print_comparison,
+        about={
+            name: text
+            for name in ("licence", "attribution")
+            if (text := getattr(options, name)) is not None
+        },
+        log=options.log,
         overwrite=options.force,
     )
     print(
         f"{result.path}: {result.num_bytes / 1e6:.2f} MB, {len(result.operators)} kinds of builtin "
         f"operators, self-test within {result.selftest_difference:.1e} of the bundle"
     )
-    if result.comparison:
-        print(
-            f"on {result.comparison.recordings} recordings: largest difference of a probability "
-            f"{result.comparison.largest_difference:.1e}, "
-            f"{result.comparison.disagreements} other answers"
-        )
     return OK
+
+
+def _print_comparison(comparison: Comparison) -> None:
+    from speechrnn.export.check import describe
+
+    for line in describe(comparison):
+        print(line)
 
 
 def info(options: argparse.Namespace) -> int:
@@ -100,6 +110,9 @@ def _print_description(found: dict) -> None:
             print(f"  constants   {kind}: {count / 1e3:,.1f} kB")
         for arithmetic, counts in found["operators"].items():
             print(f"  computes    {arithmetic}: {_settings(counts)}")
+    for name in ("licence", "attribution"):
+        if name in found:
+            print(f"  {name:11} {found[name]}")
     training = {key: value for key, value in found["training"].items() if key != "recipe"}
     print(f"  training    {_settings(training) or 'not recorded'}")
     for split, figures in found["metrics"].items():

@@ -15,6 +15,7 @@ from speechrnn.decoding import Decoder, Transcript
 from speechrnn.errors import ModelError
 from speechrnn.extras import require_training
 from speechrnn.labels import Labels
+from speechrnn.ready_models import model_path, no_such_model
 
 # Recordings handed to a model at once: a bundle answers them as one padded batch.
 BATCH_SIZE = 64
@@ -56,14 +57,14 @@ def load_model(path: str | Path, *, num_threads: int = 1) -> Model:
     """Open a bundle directory or a .tflite file.
 
     Args:
-        path: The model.
+        path: The model, or the name of a ready one (:mod:`speechrnn.ready_models`).
         num_threads: Threads for a .tflite; a bundle uses what its backend takes.
 
     Raises:
         ModelError: Missing, foreign, damaged, or of another version.
         MissingExtraError: A bundle is given and Keras is not installed.
     """
-    model = Path(path)
+    model = model_path(path)
     if os.path.isdir(model):
         if not is_bundle(model):
             raise ModelError(f"{path}: is a folder without bundle.json, expected a bundle")
@@ -72,7 +73,7 @@ def load_model(path: str | Path, *, num_threads: int = 1) -> Model:
 
         return KerasRecognizer(model)
     if not os.path.exists(model):
-        raise ModelError(f"{path}: no such model; expected a bundle directory or a .tflite file")
+        raise no_such_model(path)
     from speechrnn.runtime import Recognizer
 
     return Recognizer(model, num_threads=num_threads)
@@ -84,13 +85,13 @@ def describe_model(path: str | Path) -> dict[str, Any]:
     Raises:
         ModelError: Missing, foreign, or damaged.
     """
-    model = Path(path)
+    model = model_path(path)
     if os.path.isdir(model):
         from speechrnn.bundle import read_bundle
 
         info = read_bundle(model)
         return {
-            "path": str(path),
+            "path": str(model),
             "kind": "bundle",
             "bytes": sum(file.stat().st_size for file in model.iterdir()),
             "labels": list(info.labels.symbols),
@@ -109,7 +110,7 @@ def describe_model(path: str | Path) -> dict[str, Any]:
 
     graph = Graph(found.model)
     return {
-        "path": str(path),
+        "path": str(model),
         "kind": "tflite",
         "bytes": model.stat().st_size,
         **found.metadata,

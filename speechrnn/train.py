@@ -117,6 +117,7 @@ def train_model(
         "val_data": val_name,
         "utterances": len(data.train),
         "composed": data.compose is not None,
+        "data_fingerprint": fingerprint(data.train),
         "mixed_in": len(data.also),
         "speakers": len({example.row.speaker for example in data.train}),
         "clip_s": _usual_lengths_s(data.train, recipe.model.features.sample_rate_hz),

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING
 
 from speechrnn.commands import INTERRUPTED, OK, SOME_FAILED, complain, guidance_of
 from speechrnn.errors import OutputError
+from speechrnn.ready_models import model_path
 
 if TYPE_CHECKING:
     from speechrnn.transcribe.run import Plan
@@ -27,7 +28,7 @@ def transcribe(options: argparse.Namespace) -> int:
 
     _open_standard_streams()
     plan = Plan(
-        setup=Setup(options.model, guidance_of(options), options.threshold),
+        setup=Setup(str(model_path(options.model)), guidance_of(options), options.threshold),
         inputs=options.inputs,
         target=Target.of(options.to, options.format.split(",")),
         selection=Selection(tuple(options.include), tuple(options.exclude)),

@@ -107,6 +107,18 @@ def spawn(*arguments: object, **options: object) -> subprocess.Popen[str]:
     )
 
 
+def in_each_worker(monkeypatch: pytest.MonkeyPatch, folder: Path, code: str) -> None:
+    """Have workers, and no other process, run this when they start."""
+    folder.mkdir()
+    (folder / "sitecustomize.py").write_text(
+        "import sys\n"
+        "if 'speechrnn.transcribe.worker' in sys.orig_argv:\n"
+        + "".join(f"    {line}\n" for line in code.splitlines()),
+        encoding="utf-8",
+    )
+    monkeypatch.setenv("PYTHONPATH", f"{folder}{os.pathsep}{os.getcwd()}")
+
+
 def stop_training(
     patched: pytest.MonkeyPatch, *, after: int, error: type[BaseException] = KeyboardInterrupt
 ) -> None:

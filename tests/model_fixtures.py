@@ -10,13 +10,14 @@ import atexit
 import functools
 import shutil
 import tempfile
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
 
+from speechrnn.datasets.manifest import Utterance
 from speechrnn.labels import Labels
 
 LABELS = Labels(("yes", "no", "العربية", "go"))  # an order that no sorting gives
@@ -284,7 +285,7 @@ def shared_tflite(name: str) -> Path:
 
 def converting_to(flatbuffer: bytes) -> Callable[..., tuple[bytes, None]]:
     """In the place of the converter: it makes this of every bundle."""
-    return lambda bundle, streaming, batch: (flatbuffer, None)
+    return lambda bundle, streaming, batch, log: (flatbuffer, None)
 
 
 def sweep(num_samples: int, seed: int = 0) -> np.ndarray:
@@ -300,3 +301,12 @@ def sweep(num_samples: int, seed: int = 0) -> np.ndarray:
 
 def noise(num_samples: int, seed: int = 0) -> np.ndarray:
     return (0.1 * np.random.default_rng(seed).standard_normal(num_samples)).astype(np.float32)
+
+
+def labelled(
+    waveforms: Sequence[np.ndarray], texts: Sequence[str] = ()
+) -> list[tuple[Utterance, np.ndarray]]:
+    """Recordings with texts, of one label unless others are given."""
+    texts = texts or [LABELS.symbols[0]] * len(waveforms)
+    rows = [Utterance(Path(f"{n}.wav"), text) for n, text in enumerate(texts)]
+    return list(zip(rows, waveforms, strict=True))

@@ -15,6 +15,7 @@ from model_fixtures import (
     LOG,
     METRICS,
     TRAINING,
+    labelled,
     make_model,
     noise,
     shared_bundle,
@@ -170,7 +171,7 @@ def test_temperature_changes_how_sure_a_bundle_is_and_not_of_what(bundle):
 
 def test_an_exported_file_answers_with_the_temperature_and_the_threshold_of_its_bundle(bundle):
     replace_decision(bundle, CALIBRATED)
-    file = export_bundle(bundle, bundle.parent / "m.tflite", waveforms=[sweep(9000)]).path
+    file = export_bundle(bundle, bundle.parent / "m.tflite", check=labelled([sweep(9000)])).path
     ours, theirs = Recognizer(file), load_model(bundle)
     for waveform in (sweep(16000), noise(9000)):
         np.testing.assert_allclose(ours.run(waveform), theirs.answer_many([waveform])[0], atol=1e-4)

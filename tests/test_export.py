@@ -13,6 +13,7 @@ from model_fixtures import (
     HEAD_SETTINGS,
     MODELS,
     converting_to,
+    labelled,
     make_model,
     noise,
     save,
@@ -87,14 +88,14 @@ def test_the_file_answers_as_keras_does_on_real_recordings(name):
 
 
 def test_a_comparison_is_made_on_the_recordings_it_is_given(flatbuffer, tmp_path):
-    waveforms = [sweep(9000), noise(20001), sweep(12000, seed=1)]
-    result = export_bundle(
-        str(shared_bundle("two-way")), str(tmp_path / "m.tflite"), waveforms=waveforms
-    )
+    check = labelled([sweep(9000), noise(20001), sweep(12000, seed=1)])
+    result = export_bundle(str(shared_bundle("two-way")), str(tmp_path / "m.tflite"), check=check)
     assert result.comparison is not None
     assert result.comparison.recordings == 3
-    assert result.comparison.disagreements == 0
-    assert 0 < result.comparison.largest_difference < TOLERANCE
+    assert result.comparison.disagreements == ()
+    file = result.comparison.formats[0]
+    assert file.quantization == "none"
+    assert 0 < file.largest_difference < TOLERANCE
     assert 0 < result.selftest_difference < TOLERANCE
     assert result.num_bytes == (tmp_path / "m.tflite").stat().st_size
 
@@ -198,7 +199,7 @@ def test_recordings_catch_what_the_self_test_lets_pass(flatbuffer, tmp_path, mon
     corrupted = with_other_front_end(flatbuffer)
     monkeypatch.setattr(pipeline, "_convert_in_subprocess", converting_to(corrupted))
     monkeypatch.setattr(pipeline, "_selftest_difference", lambda recognizer, bundle: 0.0)
-    assert "on 2 recordings" in refused(tmp_path, waveforms=[sweep(16000), noise(9000)])
+    assert "on 2 recordings" in refused(tmp_path, check=labelled([sweep(16000), noise(9000)]))
 
 
 @pytest.mark.parametrize("answer", [np.full(4, np.nan), np.zeros(3), np.full((4, 1), 0.25)])
@@ -345,9 +346,9 @@ GRID = [
 def test_every_kind_of_model_exports_and_answers_as_keras_does(tmp_path, sections):
     bundle = save(make_model(sections), tmp_path / "bundle")
     waveforms = [make(length, 3) for length in LENGTHS for make in (sweep, noise)]
-    result = export_bundle(bundle, tmp_path / "m.tflite", waveforms=waveforms)
+    result = export_bundle(bundle, tmp_path / "m.tflite", check=labelled(waveforms))
     assert result.comparison is not None
-    assert result.comparison.largest_difference < TOLERANCE
+    assert result.comparison.formats[0].largest_difference < TOLERANCE
 
 
 @pytest.mark.heavy

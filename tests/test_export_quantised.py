@@ -6,20 +6,23 @@ import re
 import subprocess
 import sys
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
 import soundfile
-from model_fixtures import noise, shared_bundle, shared_recognizer, shared_tflite, sweep
+from model_fixtures import labelled, noise, shared_bundle, shared_recognizer, shared_tflite, sweep
 
 from speechrnn.cli import main
-from speechrnn.errors import ExportError, ModelError
+from speechrnn.errors import ExportError, LabelError, ModelError
 from speechrnn.export import export_bundle, pipeline
+from speechrnn.export.check import Comparison, describe
 from speechrnn.recognize import describe_model, load_model
 from speechrnn.runtime import Recognizer, read_metadata
 from speechrnn.runtime.metadata import pack
 from speechrnn.runtime.selftest import selftest_waveform
 
+CONVERT = pipeline._convert_in_subprocess
 RECORDINGS = [make(9000 + 1000 * n, n) for n in range(4) for make in (sweep, noise)]
 SMALLER = ("float16", "dynamic", "int8", "int4")
 
@@ -28,32 +31,32 @@ SMALLER = ("float16", "dynamic", "int8", "int4")
 def converted():
     """The bundle "wide", converted once; from here on in no time."""
     bundle = shared_bundle("wide")
-    convert = pipeline._convert_in_subprocess
-    made = convert(bundle, False, False)
+    made = CONVERT(bundle, False, False, None)
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(
             pipeline,
             "_convert_in_subprocess",
-            lambda b, *flags: made if b == bundle else convert(b, *flags),
+            lambda b, *flags: made if b == bundle else CONVERT(b, *flags),
         )
         yield
 
 
-def exported(folder: Path, quantize: pipeline.Quantization) -> pipeline.ExportResult:
+def exported(
+    folder: Path, quantize: pipeline.Quantization, **options: Any
+) -> pipeline.ExportResult:
     return export_bundle(
         shared_bundle("wide"),
         folder / f"{quantize}.tflite",
         quantize=quantize,
         calibration=RECORDINGS if quantize == "int8" else (),
-        waveforms=RECORDINGS,
+        **options,
     )
 
 
 @pytest.mark.parametrize("quantize", SMALLER)
 def test_a_quantised_file_answers_nearly_as_the_bundle_and_says_what_it_is(tmp_path, quantize):
     result = exported(tmp_path, quantize)
-    assert result.comparison is not None
-    assert 0 < result.comparison.largest_difference < pipeline.TOLERANCES[quantize]
+    assert 0 < result.selftest_difference < pipeline.TOLERANCES[quantize]
     assert read_metadata(result.path).metadata["quantization"] == quantize
     expected = shared_recognizer("wide").answer_many(RECORDINGS)
     found = load_model(result.path).answer_many(RECORDINGS)
@@ -107,11 +110,83 @@ def test_an_unknown_quantisation_is_refused(tmp_path):
         export_bundle(shared_bundle("wide"), tmp_path / "m.tflite", quantize="int2")  # type: ignore[arg-type]
 
 
-def test_a_file_that_answers_otherwise_too_often_is_not_written(tmp_path, monkeypatch):
-    monkeypatch.setattr(pipeline, "MOST_OTHER_ANSWERS", -0.01)
-    with pytest.raises(ExportError, match="another answer to 0 of 8 recordings, expected at most"):
-        exported(tmp_path, "dynamic")
+def test_a_check_measures_every_format_beside_the_one_that_is_asked_for(tmp_path):
+    shown: list[Comparison] = []
+    texts = [found.text for found in shared_recognizer("wide").transcribe_many(RECORDINGS)]
+    texts[0] = "go" if texts[0] == "no" else "no"
+    result = exported(tmp_path, "int8", check=labelled(RECORDINGS, texts), show=shown.append)
+    assert shown == [result.comparison]
+    comparison = shown[0]
+    assert comparison.accuracy == 7 / 8
+    assert [row.quantization for row in comparison.formats] == [
+        "int8", "none", "float16", "dynamic", "int4"
+    ]  # fmt: skip
+    sizes = {row.quantization: row.num_bytes for row in comparison.formats}
+    assert sizes["int4"] < sizes["dynamic"] < sizes["float16"] < sizes["none"]
+    for row in comparison.formats:
+        assert 0 < row.largest_difference < pipeline.TOLERANCES[row.quantization]
+        assert row.clip_ms > 0
+        assert row.real_time_factor > 0
+        assert row.peak_mb is None or 20 < row.peak_mb < 500
+        assert comparison.loss(row) == pytest.approx(comparison.accuracy - row.accuracy)
+    lines = list(describe(comparison))
+    assert lines[0] == "on 8 recordings; the bundle: accuracy 87.50 %"
+    assert [line.split()[0] for line in lines[2:7]] == ["*", "none", "float16", "dynamic", "int4"]
+
+
+def test_what_a_check_cannot_make_is_said(tmp_path):
+    result = exported(tmp_path, "dynamic", check=labelled(RECORDINGS[:2]))
+    assert result.comparison is not None
+    assert "int8" not in [row.quantization for row in result.comparison.formats]
+    assert list(result.comparison.left_out) == ["int8"]
+    assert "  int8     not made: needs recordings" in "\n".join(describe(result.comparison))
+
+
+def test_a_file_that_loses_too_much_is_not_written(tmp_path, monkeypatch):
+    ruin = lambda content, width: ruined(content)  # noqa: E731
+    monkeypatch.setattr(pipeline, "with_smaller_weights", ruin)
+    monkeypatch.setattr(pipeline, "_selftest_difference", lambda recognizer, bundle: 0.0)
+    texts = [found.text for found in shared_recognizer("wide").transcribe_many(RECORDINGS)]
+    shown: list[Comparison] = []
+    check = labelled(RECORDINGS, texts)
+    with pytest.raises(ExportError, match=r"loses \S+ points of accuracy on 8 .* at most 1; noth"):
+        exported(tmp_path, "dynamic", check=check, show=shown.append)
     assert list(tmp_path.iterdir()) == []
+    (comparison,) = shown
+    assert len(comparison.disagreements) == comparison.formats[0].disagreements > 0
+    other = comparison.disagreements[0]
+    assert other.truth == other.bundle != other.file
+    assert f"the bundle heard {other.bundle!r}, the file {other.file!r}" in str(
+        list(describe(comparison))
+    )
+    assert exported(tmp_path, "dynamic", check=check, max_loss=1.0).path.is_file()
+
+
+def test_a_check_on_a_text_that_is_no_label_is_refused(tmp_path):
+    with pytest.raises(LabelError, match=r"0\.wav: unknown label 'perhaps'"):
+        exported(tmp_path, "dynamic", check=labelled(RECORDINGS[:1], ["perhaps"]))
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_a_licence_and_an_attribution_stand_in_the_file(tmp_path, capsys):
+    about = {"licence": "CC BY 4.0", "attribution": "Warden 2018"}
+    file = exported(tmp_path, "dynamic", about=about).path
+    assert main(["info", str(file)]) == 0
+    shown = capsys.readouterr().out
+    assert "  licence     CC BY 4.0\n  attribution Warden 2018\n" in shown
+
+
+def test_what_the_converter_says_goes_to_a_log(tmp_path, monkeypatch):
+    monkeypatch.setattr(pipeline, "_convert_in_subprocess", CONVERT)
+    monkeypatch.setattr(pipeline, "CONVERTER", ("/bin/sh", "-c", "echo noise; echo no >&2; exit 3"))
+    with pytest.raises(ExportError, match=r"\(exit 3\): no; nothing .* is in .*c\.log"):
+        exported(tmp_path, "none", log=tmp_path / "c.log")
+    assert (tmp_path / "c.log").read_text() == "noise\nno\n"
+    with pytest.raises(ExportError, match="is in") as caught:
+        exported(tmp_path, "none")
+    kept = Path(str(caught.value).split(" is in ")[1])
+    assert kept.read_text() == "noise\nno\n"
+    kept.unlink()
 
 
 def test_ruined_weights_fail_the_self_test(tmp_path, monkeypatch):

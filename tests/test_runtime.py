@@ -103,7 +103,7 @@ def test_an_exported_file_is_a_zip_and_says_what_it_takes_and_gives():
 
 
 def test_a_missing_file_and_a_folder_are_refused(tmp_path):
-    assert "cannot be read as a model (No such file" in refused(tmp_path / "missing.tflite")
+    assert "missing.tflite: no such model" in refused(tmp_path / "missing.tflite")
     assert "cannot be read as a model (Is a directory" in refused(tmp_path)
 
 

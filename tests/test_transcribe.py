@@ -16,7 +16,7 @@ from typing import Any
 import numpy as np
 import pytest
 import soundfile
-from conftest import TINY_LABELS, Run, Write, spawn
+from conftest import TINY_LABELS, Run, Write, in_each_worker, spawn
 
 import speechrnn
 from speechrnn.decoding.long import hear
@@ -442,12 +442,21 @@ def test_two_runs_do_not_write_one_result(
 
 @pytest.mark.skipif(not hasattr(os, "setsid"), reason="signals to a group of processes")
 def test_ctrl_c_keeps_what_is_done_and_leaves_no_process(
-    tiny_tflite: Path, tiny_data: Path, tmp_path: Path, run_cli: Run
+    tiny_tflite: Path,
+    tiny_data: Path,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    run_cli: Run,
 ) -> None:
+    code = """import time
+from speechrnn.transcribe.work import Transcriber
+real = Transcriber._hear
+Transcriber._hear = lambda self, job: (time.sleep(0.02), real(self, job))"""
+    in_each_worker(monkeypatch, tmp_path / "site", code)
     clip = (tiny_data / "go" / "ann_nohash_0.wav").read_bytes()
     folder = tmp_path / "in"
     folder.mkdir()
-    for number in range(3000):
+    for number in range(600):
         (folder / f"{number:04}.wav").write_bytes(clip)
     to = tmp_path / "result.jsonl"
     process = spawn(
@@ -461,10 +470,11 @@ def test_ctrl_c_keeps_what_is_done_and_leaves_no_process(
     assert process.returncode == 130, err
     assert "--resume" in err
     assert subprocess.run(["pgrep", "-g", str(process.pid)], check=False).returncode == 1
+    monkeypatch.delenv("PYTHONPATH")
     result = run_cli("transcribe", tiny_tflite, folder, "--to", to, "--resume")
     assert result.status == 0
     assert "were done before)" in result.err
-    assert len(to.read_text("utf-8").splitlines()) == 3000
+    assert len(to.read_text("utf-8").splitlines()) == 600
 
 
 # ------------------------------------------------------------------ workers

@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from conftest import Run, spawn
+from conftest import Run, in_each_worker, spawn
 
 import speechrnn
 from speechrnn.audio import read_blocks
@@ -43,18 +43,6 @@ def folder(tiny_data: Path, tmp_path: Path) -> Path:
     for number in range(12):
         (tmp_path / "in" / f"{number:02}.wav").write_bytes(clip)
     return tmp_path / "in"
-
-
-def in_each_worker(monkeypatch: pytest.MonkeyPatch, folder: Path, code: str) -> None:
-    """Have workers, and no other process, run this when they start."""
-    folder.mkdir()
-    (folder / "sitecustomize.py").write_text(
-        "import sys\n"
-        "if 'speechrnn.transcribe.worker' in sys.orig_argv:\n"
-        + "".join(f"    {line}\n" for line in code.splitlines()),
-        encoding="utf-8",
-    )
-    monkeypatch.setenv("PYTHONPATH", f"{folder}{os.pathsep}{os.getcwd()}")
 
 
 # ------------------------------------------------------------------ stopping
@@ -121,17 +109,22 @@ def test_a_worker_that_never_comes_does_not_hold_up_the_end() -> None:
 def test_what_is_done_is_kept_while_it_waits_for_what_stands_before_it(
     tiny_tflite: Path, folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, run_cli: Run
 ) -> None:
+    heard = tmp_path / "heard"
     code = f"""import time
 from speechrnn.transcribe.work import Transcriber
 real = Transcriber._hear
 def slow(self, job):
     time.sleep({SLOW_S} if job.task.source.name.endswith('00.wav') else 0)
     real(self, job)
+    with open({str(heard)!r}, "a") as file:
+        file.write(".")
 Transcriber._hear = slow"""
     in_each_worker(monkeypatch, tmp_path / "site", code)
     asked = ("transcribe", tiny_tflite, folder, "--to", tmp_path / "result.jsonl")
     process = spawn(*asked, "--jobs", 2)
-    time.sleep(4)
+    while process.poll() is None and not (heard.exists() and heard.stat().st_size == 11):
+        time.sleep(0.05)
+    time.sleep(0.5)  # it is told so
     process.send_signal(signal.SIGINT)
     _, err = process.communicate(timeout=SLOW_S / 2)
     assert process.returncode == 130, err

@@ -7,7 +7,7 @@ import os
 import subprocess
 import sys
 import tempfile
-from collections.abc import Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal, get_args
@@ -17,8 +17,8 @@ import numpy as np
 from speechrnn.bundle import BundleInfo, read_bundle, read_selftest
 from speechrnn.config import to_mapping
 from speechrnn.decoding.calibration import apply_temperature
-from speechrnn.decoding.ctc import greedy
 from speechrnn.errors import ExportError, OutputError
+from speechrnn.export.check import Comparison, Labelled, compare, largest_difference
 from speechrnn.export.convert import BATCH_SIZE
 from speechrnn.export.integer import with_integers
 from speechrnn.export.ranges import find_ranges
@@ -26,7 +26,6 @@ from speechrnn.export.weights import with_smaller_weights
 from speechrnn.extras import require_training
 from speechrnn.files import check_place, write_atomically
 from speechrnn.flatbuffer import Graph
-from speechrnn.recognize import batches_by_length
 from speechrnn.runtime import Recognizer, selftest
 from speechrnn.runtime.metadata import pack
 from speechrnn.version import __version__
@@ -45,22 +44,13 @@ TOLERANCES: dict[Quantization, float] = {
     "int4": 0.25,
 }
 TOLERANCE = TOLERANCES["none"]
-# Of recordings that a quantised file is compared on, at most so many may get another answer.
-MOST_OTHER_ANSWERS = 0.05
+# Accuracy, or word error rate, that a file may lose against the bundle.
+MOST_LOSS = 0.01
 CONVERSION_TIMEOUT_S = 600
 # The second output of a model that answers with a sequence: its best path, collapsed.
 TOKENS = {"name": "tokens", "dtype": "int32", "shape": ["tokens"]}
 # A process of its own, with TensorFlow whatever this one trains with: only TensorFlow converts.
 CONVERTER = (sys.executable, "-m", "speechrnn.export.convert")
-
-
-@dataclass(frozen=True)
-class Comparison:
-    """Keras against the exported file on the same recordings."""
-
-    recordings: int
-    largest_difference: float
-    disagreements: int
 
 
 @dataclass(frozen=True)
@@ -82,7 +72,11 @@ def export_bundle(
     calibration: Sequence[np.ndarray] = (),
     streaming: bool = False,
     batch: bool = False,
-    waveforms: Sequence[np.ndarray] = (),
+    check: Sequence[Labelled] = (),
+    max_loss: float = MOST_LOSS,
+    show: Callable[[Comparison], None] | None = None,
+    about: Mapping[str, str] | None = None,
+    log: Path | None = None,
     overwrite: bool = False,
 ) -> ExportResult:
     """Write a bundle as one .tflite: ``waveform`` float32 ``[1, samples]`` -> the head's output.
@@ -99,33 +93,29 @@ def export_bundle(
             for encoders that read in one direction.
         batch: Whether the file also has a signature that answers to several recordings of one
             length at once, for piles of them.
-        waveforms: Recordings at the model's rate on which to compare Keras with the file.
+        check: Labelled recordings at the model's rate, on which to hold the file against the
+            bundle, and beside it every other format.
+        max_loss: Accuracy, or word error rate of a model of sequences, that it may lose there.
+        show: Called with what the check found, before the file is refused or written.
+        about: What else the file is to say about itself: ``licence``, ``attribution``.
+        log: Where to write what the converter says; else it is kept only where it fails.
         overwrite: Whether an existing file may be replaced.
 
     Raises:
         ModelError: The bundle is not intact.
         OutputError: ``out`` exists, is a folder, or cannot be written.
-        ExportError: The converter failed, the file is not what the bundle is, or "int8" was asked
-            for without recordings.
+        ExportError: The converter failed, the file is not what the bundle is, it loses more than
+            ``max_loss``, or "int8" was asked for without recordings.
+        LabelError: A recording's text is no label of the model.
     """
     bundle, out = Path(bundle), Path(out)
     info = read_bundle(bundle)
     if quantize not in get_args(Quantization):
         known = ", ".join(get_args(Quantization))
         raise ExportError(f"quantize: got {quantize!r}, expected one of {known}")
-    if quantize == "int8" and not calibration:
-        raise ExportError(
-            "int8 needs recordings to see how large values become; expected --calibrate DATA, for "
-            "example what the model was trained on"
-        )
-    if quantize == "int8" and streaming:
-        raise ExportError(
-            "int8 with --streaming is not known yet; expected --quantize dynamic, or no --streaming"
-        )
-    if quantize == "int8" and batch:
-        raise ExportError(
-            "int8 with --batch is not known yet; expected --quantize dynamic, or no --batch"
-        )
+    no_int8 = _no_int8(calibration, streaming, batch)
+    if quantize == "int8" and no_int8:
+        raise ExportError(f"int8 {no_int8}")
     if batch and info.sections["head"]["type"] != "classification":
         raise ExportError(
             "--batch: the model answers with sequences; expected one with a classification head"
@@ -136,10 +126,10 @@ def export_bundle(
         from speechrnn.model import ModelConfig
 
         check_streaming(ModelConfig.from_mapping(info.sections))
-    converted, plan = _convert_in_subprocess(bundle, streaming, batch)
+    converted, plan = _convert_in_subprocess(bundle, streaming, batch, log)
     flatbuffer = _quantised(converted, quantize, calibration)
     operators = check_operators(flatbuffer)
-    metadata = {**_metadata(info), "quantization": quantize}
+    metadata = {**_metadata(info), **(about or {}), "quantization": quantize}
     if batch:
         metadata["batch"] = {"signature": "batch", "size": BATCH_SIZE}
     if plan:
@@ -153,7 +143,16 @@ def export_bundle(
             _check_stream(recognizer, info)
         if batch:
             _check_batch(recognizer, info)
-        comparison = _compare(recognizer, bundle, waveforms) if waveforms else None
+        comparison = None
+        if check:
+            kinds = [q for q in get_args(Quantization) if q not in (quantize, no_int8 and "int8")]
+            others = _other_formats(converted, kinds, calibration, metadata, info, Path(folder))
+            comparison = _compare(
+                bundle, [recognizer, *others], {"int8": no_int8} if no_int8 else {}, check
+            )
+            if show:
+                show(comparison)
+            _refuse_losses(comparison, bundle, max_loss)
         answer = recognizer.run(selftest.selftest_waveform(selftest.NUM_SAMPLES))
     metadata["selftest"] = selftest.record(metadata["output"]["name"], answer)
     content = pack(flatbuffer, metadata, info.labels)
@@ -237,41 +236,62 @@ def _quantised(
 
 
 def _convert_in_subprocess(
-    bundle: Path, streaming: bool, batch: bool
+    bundle: Path, streaming: bool, batch: bool, log: Path | None
 ) -> tuple[bytes, dict[str, Any] | None]:
     """The flatbuffer in float32; how a stream is cut, where it is to be one."""
     with tempfile.TemporaryDirectory(prefix="speechrnn-") as folder:
-        out = Path(folder) / "model.tflite"
+        out, noise = Path(folder) / "model.tflite", Path(folder) / "converter.log"
         flags = [*(["--streaming"] if streaming else []), *(["--batch"] if batch else [])]
-        command = [*CONVERTER, str(bundle), str(out), *flags]
-        try:
-            run = subprocess.run(
-                command,
-                capture_output=True,
-                text=True,
-                errors="replace",
-                timeout=CONVERSION_TIMEOUT_S,
-                check=False,
-                env={**os.environ, "KERAS_BACKEND": "tensorflow"},
-            )
-        except subprocess.TimeoutExpired as error:
+        failure = _run_converter([*CONVERTER, str(bundle), str(out), *flags], noise)
+        said = noise.read_bytes()
+        if failure is None and not out.is_file():
+            failure = f"failed (exit 0): {_last_line(said)}"
+        if log:
+            write_atomically(log, said)
+        if failure is not None:
+            kept = log or _kept(said)
             raise ExportError(
-                f"{bundle}: the TFLite converter took longer than {CONVERSION_TIMEOUT_S} s; "
-                "nothing was written"
-            ) from error
-        if run.returncode != 0 or not out.is_file():
-            reason = _last_line(run.stderr) or "it said nothing"
-            how = f"signal {-run.returncode}" if run.returncode < 0 else f"exit {run.returncode}"
-            raise ExportError(
-                f"{bundle}: the TFLite converter failed ({how}): {reason}; nothing was written"
+                f"{bundle}: the TFLite converter {failure}; nothing was written; what it said is "
+                f"in {kept}"
             )
         plan = Path(f"{out}.json")
         return out.read_bytes(), json.loads(plan.read_bytes()) if streaming else None
 
 
-def _last_line(text: str) -> str:
+def _run_converter(command: Sequence[str], noise: Path) -> str | None:
+    """What went wrong; what it says goes to a file."""
+    environment = {**os.environ, "KERAS_BACKEND": "tensorflow"}
+    try:
+        with noise.open("wb") as file:
+            status = subprocess.run(
+                command,
+                stdin=subprocess.DEVNULL,
+                stdout=file,
+                stderr=subprocess.STDOUT,
+                timeout=CONVERSION_TIMEOUT_S,
+                check=False,
+                env=environment,
+            ).returncode
+    except subprocess.TimeoutExpired:
+        return f"took longer than {CONVERSION_TIMEOUT_S} s"
+    if status == 0:
+        return None
+    how = f"signal {-status}" if status < 0 else f"exit {status}"
+    return f"failed ({how}): {_last_line(noise.read_bytes())}"
+
+
+def _kept(noise: bytes) -> Path:
+    """A file for what a failed converter said, which outlives this process."""
+    handle, name = tempfile.mkstemp(prefix="speechrnn-export-", suffix=".log")
+    with os.fdopen(handle, "wb") as file:
+        file.write(noise)
+    return Path(name)
+
+
+def _last_line(noise: bytes) -> str:
+    text = noise.decode(errors="replace")
     lines = [line.strip() for line in text.splitlines() if line.strip()]
-    return lines[-1][:300] if lines else ""
+    return lines[-1][:300] if lines else "it said nothing"
 
 
 def _metadata(info: BundleInfo) -> dict:
@@ -306,7 +326,7 @@ def _selftest_difference(recognizer: Recognizer, info: BundleInfo) -> float:
     kind = recognizer.metadata["output"]["name"]
     expected = apply_temperature(kind, stored[0], info.decision.temperature)
     actual = recognizer.run(waveform)
-    difference = _largest_difference(recognizer, actual, expected)
+    difference = largest_difference(recognizer, actual, expected)
     tolerance = TOLERANCES[recognizer.metadata["quantization"]]
     if not difference <= tolerance:
         raise ExportError(
@@ -324,7 +344,7 @@ def _check_stream(recognizer: Recognizer, info: BundleInfo) -> None:
     stream = Stream(recognizer)
     answers = [*stream.feed(waveform), *stream.finish()]
     found = answers[-1] if recognizer.metadata["streaming"]["pooled"] else np.array(answers)
-    difference = _largest_difference(recognizer, found, recognizer.run(waveform))
+    difference = largest_difference(recognizer, found, recognizer.run(waveform))
     tolerance = TOLERANCES[recognizer.metadata["quantization"]]
     if not difference <= tolerance:
         raise ExportError(
@@ -346,51 +366,62 @@ def _check_batch(recognizer: Recognizer, info: BundleInfo) -> None:
         )
 
 
-def _largest_difference(recognizer: Recognizer, actual: np.ndarray, expected: np.ndarray) -> float:
-    """Of probabilities; in float32 of their logarithms, where the model answers with these."""
-    if actual.shape != expected.shape:
-        return np.inf
-    logarithms = recognizer.metadata["output"]["name"] == "log_probs"
-    if logarithms and recognizer.metadata["quantization"] != "none":
-        actual, expected = np.exp(actual), np.exp(expected)
-    return float(np.max(np.abs(actual - expected)))
+def _no_int8(calibration: Sequence[np.ndarray], streaming: bool, batch: bool) -> str | None:
+    """Why there can be no int8 file."""
+    if not calibration:
+        return (
+            "needs recordings to see how large values become; expected --calibrate DATA, for "
+            "example what the model was trained on"
+        )
+    for asked, flag in ((streaming, "--streaming"), (batch, "--batch")):
+        if asked:
+            return f"with {flag} is not known yet; expected --quantize dynamic, or no {flag}"
+    return None
 
 
-def _said(recognizer: Recognizer, answer: np.ndarray) -> tuple[int, ...]:
-    """The symbols of the best path, or the one label."""
-    if recognizer.metadata["output"]["name"] == "log_probs":
-        return greedy(answer).ids
-    return (int(answer.argmax()),)
+def _other_formats(
+    converted: bytes,
+    kinds: Sequence[Quantization],
+    calibration: Sequence[np.ndarray],
+    metadata: Mapping[str, Any],
+    info: BundleInfo,
+    folder: Path,
+) -> Iterator[Recognizer]:
+    """The same model in other numbers, in files of their own."""
+    for kind in kinds:
+        file = folder / f"{kind}.tflite"
+        content = _quantised(converted, kind, calibration)
+        file.write_bytes(pack(content, {**metadata, "quantization": kind}, info.labels))
+        yield Recognizer(file)
 
 
-def _compare(recognizer: Recognizer, bundle: Path, waveforms: Sequence[np.ndarray]) -> Comparison:
-    """Keras against the file on real recordings.
-
-    Raises:
-        ExportError: A probability differs by more than the tolerance; of quantised files, too many
-            answers are others.
-    """
+def _compare(
+    bundle: Path,
+    recognizers: Iterable[Recognizer],
+    left_out: Mapping[str, str],
+    check: Sequence[Labelled],
+) -> Comparison:
+    """Hold files against their bundle; the first is the one that is asked for."""
     require_training("comparing with a bundle")
     from speechrnn.keras_recognizer import KerasRecognizer
 
-    keras_recognizer = KerasRecognizer(bundle)
-    largest, disagreements = 0.0, 0
-    for chosen in batches_by_length(waveforms):
-        answers = keras_recognizer.answer_many([waveforms[i] for i in chosen])
-        for i, expected in zip(chosen, answers, strict=True):
-            actual = recognizer.run(waveforms[i])
-            largest = max(largest, _largest_difference(recognizer, actual, expected))
-            disagreements += _said(recognizer, actual) != _said(recognizer, expected)
-    quantised = recognizer.metadata["quantization"] != "none"
-    if quantised and disagreements > MOST_OTHER_ANSWERS * len(waveforms):
+    return compare(KerasRecognizer(bundle), recognizers, check, left_out)
+
+
+def _refuse_losses(comparison: Comparison, bundle: Path, max_loss: float) -> None:
+    """Raise an ExportError if the file that is asked for is not what the bundle is."""
+    file, count = comparison.formats[0], comparison.recordings
+    exact = file.quantization == "none"
+    if exact and not file.largest_difference <= TOLERANCE:
         raise ExportError(
-            f"{bundle}: the exported file gives another answer to {disagreements} of "
-            f"{len(waveforms)} recordings, expected at most {100 * MOST_OTHER_ANSWERS:g} %; "
-            "nothing was written; quantise less, or calibrate int8 on more recordings like them"
+            f"{bundle}: the exported file differs from the bundle by {file.largest_difference:.2g} "
+            f"on {count} recordings, expected at most {TOLERANCE:g}; nothing was written"
         )
-    if not quantised and not largest <= TOLERANCE:
+    loss = comparison.loss(file)
+    if loss > max_loss:
+        remedy = "quantise less, calibrate int8 on more recordings, or raise --max-loss"
         raise ExportError(
-            f"{bundle}: the exported file differs from the bundle by {largest:.2g} on "
-            f"{len(waveforms)} recordings, expected at most {TOLERANCE:g}; nothing was written"
+            f"{bundle}: the exported file loses {100 * loss:.2f} points of {comparison.counted} on "
+            f"{count} recordings, expected at most {100 * max_loss:g}; nothing was written; "
+            f"{remedy}"
         )
-    return Comparison(len(waveforms), largest, disagreements)

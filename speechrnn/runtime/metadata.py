@@ -20,6 +20,7 @@ from speechrnn.clock import StepClock
 from speechrnn.decoding import Decision
 from speechrnn.errors import ConfigError, LabelError, ModelError
 from speechrnn.labels import Labels
+from speechrnn.ready_models import model_path, no_such_model
 
 FORMAT = "speechrnn-tflite"
 FORMAT_VERSION = 1
@@ -72,12 +73,16 @@ def pack(model: bytes, metadata: dict[str, Any], labels: Labels) -> bytes:
 def read_metadata(path: str | Path) -> FileInfo:
     """Read a .tflite, and check that it is ours, whole, and of a format we know.
 
+    A ready model is found by its name.
+
     Raises:
         ModelError: Missing, not TFLite, without our metadata, of a newer format, or damaged.
     """
-    file = Path(path)
+    file = model_path(path)
     try:
         content = file.read_bytes()
+    except FileNotFoundError as error:
+        raise no_such_model(path) from error
     except OSError as error:
         raise ModelError(f"{path}: cannot be read as a model ({error.strerror})") from error
     if content[4:8] != TFLITE_IDENTIFIER:

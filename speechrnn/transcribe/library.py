@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 
 from speechrnn.errors import ConfigError
 from speechrnn.options import Guidance
+from speechrnn.ready_models import model_path
 from speechrnn.transcribe.engine import Worker, run_by, run_here
 from speechrnn.transcribe.inputs import Inputs, Selection
 from speechrnn.transcribe.process import Process
@@ -69,7 +70,7 @@ def transcribe_files(
         decoder = model.decoder
         results = run_here(Transcriber(model, slots=decoder.has_grammar), items)
     else:
-        setup = Setup(os.fspath(model), guidance or Guidance())
+        setup = Setup(os.fspath(model_path(model)), guidance or Guidance())
 
         def start() -> Worker:
             return Process(setup)

@@ -14,6 +14,7 @@ from pathlib import Path
 from speechrnn.errors import ConfigError, ModelError
 from speechrnn.files import reading_text
 from speechrnn.options import FILES
+from speechrnn.ready_models import no_such_model
 from speechrnn.transcribe.engine import Item, Result, Worker, run_by, run_here
 from speechrnn.transcribe.inputs import Inputs, Selection, stamp_of
 from speechrnn.transcribe.ledger import Entry, Ledger
@@ -139,9 +140,7 @@ def _check(plan: Plan) -> None:
         raise ConfigError("--resume keeps what is there and --force replaces it; pass one of them")
     plan.target.check(resume=plan.resume, force=plan.force)
     if not os.path.exists(plan.setup.model):
-        raise ModelError(
-            f"{plan.setup.model}: no such model; expected a bundle directory or a .tflite file"
-        )
+        raise no_such_model(plan.setup.model)
 
 
 def _selection(plan: Plan) -> Selection:
