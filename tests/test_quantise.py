@@ -5,6 +5,7 @@ import subprocess
 import sys
 from collections.abc import Sequence
 
+import flatbuffers
 import keras
 import numpy as np
 import pytest
@@ -271,6 +272,21 @@ def test_compacting_changes_no_answer_and_leaves_the_names_of_the_interface():
     runner = Interpreter(model_content=compact).get_signature_runner("serve")
     assert list(runner.get_input_details()) == ["waveform"]
     assert list(runner.get_output_details()) == ["states"]
+
+
+def test_a_file_written_anew_is_smaller_and_its_constants_are_aligned():
+    content = with_smaller_weights(network("gru")[0], "dynamic")
+    plain = flatbuffers.Builder()
+    plain.Finish(Graph(content).model.Pack(plain), b"TFL3")
+    assert len(content) < 0.97 * len(plain.Output())
+    model = schema.Model.GetRootAs(content, 0)
+    starts = [
+        buffer._tab.Vector(buffer._tab.Offset(4))
+        for buffer in map(model.Buffers, range(model.BuffersLength()))
+        if buffer.DataLength()
+    ]
+    assert len(starts) > 10
+    assert {start % 16 for start in starts} == {0}
 
 
 def test_counts_say_what_is_integer():

@@ -31,6 +31,11 @@ def _run(config: FeatureConfig) -> int:
     return min(math.gcd(config.hop_length, config.fft_length), MOST_RUN)
 
 
+def _rows(config: FeatureConfig, run: int) -> int:
+    """Runs of a frame: the others of the transform lie behind the window, and are zeros."""
+    return -(-config.window_length // run)
+
+
 def log_mel(config: FeatureConfig, waveform: tf.Tensor) -> tf.Tensor:
     """As ``MFCC`` has them: float32 ``[batch, samples]`` -> ``[batch, frames, num_mels]``."""
     batch = waveform.shape[0]  # known
@@ -64,8 +69,9 @@ def log_mel(config: FeatureConfig, waveform: tf.Tensor) -> tf.Tensor:
 
 
 def _filled(config: FeatureConfig, waveform: tf.Tensor) -> tf.Tensor:
-    """Zeros up to one window at least, and behind it as many as the transform is longer."""
-    length, longer = config.window_length, config.fft_length - config.window_length
+    """Zeros up to one window at least, and behind it as many as fill its last run."""
+    length, run = config.window_length, _run(config)
+    longer = _rows(config, run) * run - length
     first = tf.pad(waveform, [[0, 0], [0, length]])[:, :length]
     return tf.concat([first, waveform[:, length:], tf.zeros([waveform.shape[0], longer])], axis=1)
 
@@ -75,13 +81,13 @@ def _turns(a: np.ndarray, b: np.ndarray, period: int) -> np.ndarray:
 
 
 def _first_transform(config: FeatureConfig, run: int) -> np.ndarray:
-    """Float32 ``[runs, 1, run, runs + 2]``: row, -, place in it, real and imaginary by residue."""
+    """Float32 ``[rows, 1, run, runs + 2]``: row, -, place in it, real and imaginary by residue."""
     length, runs = config.fft_length, config.fft_length // run
     shape = np.pad(window(config), (0, length - config.window_length)).reshape(runs, run, 1)
     residues = np.arange(runs // 2 + 1)  # the others are their mirror images
     turned = shape * _turns(np.arange(length), residues, length).reshape(runs, run, -1)
-    parts = np.stack([turned.real, turned.imag], axis=-1)
-    return parts.reshape(runs, 1, run, -1).astype(np.float32)
+    parts = np.stack([turned.real, turned.imag], axis=-1)[: _rows(config, run)]
+    return parts.reshape(-1, 1, run, runs + 2).astype(np.float32)
 
 
 def _second_transform(run: int) -> np.ndarray:
