@@ -90,6 +90,7 @@ class SpeechModel(keras.Model):
         self.change_log_mel: Any = None  # (log mel, seed) -> log mel; set by training only
         self.imitate: Any = None  # (inputs, logits) -> losses; set by training with a teacher only
         self.imitation = 0.0  # their weight
+        self.training_steps = 0  # in all; set by training only
         self.augmentation_seed = keras.random.SeedGenerator(seed)
         self.front_end = MFCC(config.features, name="front_end")
         self.encoder = config.encoder.build_layer()
@@ -143,10 +144,11 @@ class SpeechModel(keras.Model):
         """Mean of the head's loss over the batch, plus what layers add; called by Keras."""
         del sample_weight
         num_encoded = self.config.num_steps(_num_samples(x))
+        done = self._done() if training else 1.0
 
         def of(y: Mapping[str, Any]) -> Any:
             return self.config.head.loss(
-                y_pred, num_encoded, y["targets"], y["num_targets"], y.get("steps")
+                y_pred, num_encoded, y["targets"], y["num_targets"], y.get("steps"), done
             )
 
         losses = of(y)
@@ -157,6 +159,12 @@ class SpeechModel(keras.Model):
             imitated = self.imitate(x, y_pred)
             losses = (1 - self.imitation) * losses + self.imitation * imitated
         return ops.mean(losses) + sum(self.losses, 0.0)
+
+    def _done(self) -> Any:
+        """The part of the training that is over."""
+        if not self.training_steps:
+            return 1.0
+        return ops.cast(self.optimizer.iterations, "float32") / self.training_steps
 
     def compute_metrics(
         self, x: Any, y: Any, y_pred: Any, sample_weight: Any = None

@@ -171,7 +171,8 @@ class _Session:
         self.model.change_log_mel = change_log_mel(self.augmentations, features.hop_ms)
         if self.teacher:
             self.model.imitate, self.model.imitation = self._imitate, self.config.teacher_weight
-        optimizer = make_optimizer(self.config, self.epoch_steps * self.epochs)
+        self.model.training_steps = self.epoch_steps * self.epochs
+        optimizer = make_optimizer(self.config, self.model.training_steps)
         # XLA makes TensorFlow's recurrent loops slower; JAX without it would not compile at all.
         jit_compile = False if keras.backend.backend() == "tensorflow" else "auto"
         self.model.compile(optimizer=optimizer, jit_compile=jit_compile)

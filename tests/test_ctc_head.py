@@ -78,6 +78,18 @@ def test_where_a_word_is_known_to_be_counts_step_by_step():
     assert float((found - plain)[0]) == pytest.approx(expected, abs=1e-5)
 
 
+@pytest.mark.parametrize("done", [0.0, 0.25, 1.0])
+def test_what_it_counts_may_change_while_training(done):
+    logits = np.random.default_rng(0).standard_normal((1, 4, COLUMNS)).astype(np.float32)
+    targets, num_targets = padded([[2]])
+    rest = (np.array([3], np.int32), targets, num_targets, np.array([[0, 2, -1, 3]], np.int32))
+    moving = CTC(placement=0.5, placement_end=0.1).loss(logits, *rest, done)
+    still = CTC(placement=0.5 - 0.4 * done).loss(logits, *rest)
+    assert float(moving[0]) == pytest.approx(float(still[0]), abs=1e-5)
+    same = CTC(placement=0.5).loss(logits, *rest, done)
+    assert float(same[0]) == pytest.approx(float(CTC(placement=0.5).loss(logits, *rest)[0]))
+
+
 def test_silence_says_nothing_and_other_texts_must_be_known():
     labels = HEAD.labels(["go", "turn on", "_silence_"], commands=True)
     assert labels.symbols == ("go", "turn on")

@@ -133,6 +133,23 @@ def test_a_batch_loss_is_the_mean_of_the_rows_and_counts_only_that_batch():
         np.testing.assert_allclose(found["accuracy"], right.mean())
 
 
+@pytest.mark.parametrize(("training", "iterations", "done"), [(True, 1, 0.25), (False, 1, 1.0)])
+def test_the_loss_knows_how_much_of_the_training_is_over(training, iterations, done):
+    head = {"type": "ctc", "placement": 0.5, "placement_end": 0.0}
+    model = make_model({**MODELS["two-way"], "head": head})
+    model.compile(optimizer=keras.optimizers.SGD(0.0))
+    model.training_steps = 4
+    model.optimizer.iterations.assign(iterations)
+    x = {"waveform": padded_with_junk(), "num_samples": NUM_SAMPLES}
+    logits = model(x)
+    one = np.ones(len(NUM_SAMPLES), np.int32)
+    y = {"targets": one[:, None], "num_targets": one, "steps": np.ones(logits.shape[:2], np.int32)}
+    num_encoded = model.config.num_steps(ops.convert_to_tensor(NUM_SAMPLES))
+    expected = model.config.head.loss(logits, num_encoded, y["targets"], one, y["steps"], done)
+    found = model.compute_loss(x, y, logits, training=training)
+    assert float(found) == pytest.approx(float(ops.mean(expected)), rel=1e-5)
+
+
 def test_augmentation_acts_in_training_and_never_in_evaluation_or_serving(tmp_path):
     model, calls = make_model(MODELS["two-way"]), []
     plain = logits_of(model, padded_with_junk(), NUM_SAMPLES)

@@ -43,12 +43,19 @@ class Head(Protocol):
         """
 
     def loss(
-        self, logits: Any, num_encoded: Any, targets: Any, num_targets: Any, steps: Any = None
+        self,
+        logits: Any,
+        num_encoded: Any,
+        targets: Any,
+        num_targets: Any,
+        steps: Any = None,
+        done: Any = 1.0,
     ) -> Any:
         """float32 ``[batch]`` from the logits and int32 ``[batch, most targets]`` ids.
 
         ``steps``, int32 ``[batch, encoded frames]``, says what is said at each of them, 0 nothing,
-        below 0 unknown; it is given where utterances were put together.
+        below 0 unknown; it is given where utterances were put together. ``done`` is the part of the
+        training that is over.
         """
 
     def output(self, logits: Any) -> Any:

@@ -77,10 +77,16 @@ class Classification:
         return PooledClassifier(self, len(labels), name="head")
 
     def loss(
-        self, logits: Any, num_encoded: Any, targets: Any, num_targets: Any, steps: Any = None
+        self,
+        logits: Any,
+        num_encoded: Any,
+        targets: Any,
+        num_targets: Any,
+        steps: Any = None,
+        done: Any = 1.0,
     ) -> Any:
         """Cross entropy with label smoothing, float32 ``[batch]``."""
-        del num_encoded, num_targets, steps  # one label for a recording of any length
+        del num_encoded, num_targets, steps, done  # one label for a recording of any length
         wanted = ops.one_hot(targets[:, 0] - 1, ops.shape(logits)[-1], dtype="float32")
         smoothing = self.label_smoothing
         wanted = (1 - smoothing) * wanted + smoothing / logits.shape[-1]

@@ -30,11 +30,13 @@ class CTC:
             utterances that were put together: then the symbol is to be there for as long as the
             word lasts. CTC alone leaves a symbol one step somewhere near its word, and so no times
             to read off.
+        placement_end: That weight when the training ends; it moves there evenly. Below 0: the same.
     """
 
     symbols: Symbols = "words"
     dropout: float = 0.0
     placement: float = 0.0
+    placement_end: float = -1.0
 
     output_name = "log_probs"
 
@@ -77,7 +79,13 @@ class CTC:
         return StepClassifier(self.num_columns(labels), self.dropout, name="head")
 
     def loss(
-        self, logits: Any, num_encoded: Any, targets: Any, num_targets: Any, steps: Any = None
+        self,
+        logits: Any,
+        num_encoded: Any,
+        targets: Any,
+        num_targets: Any,
+        steps: Any = None,
+        done: Any = 1.0,
     ) -> Any:
         """Negative log likelihood of the targets over all paths, float32 ``[batch]``.
 
@@ -90,9 +98,11 @@ class CTC:
         shown = _of_any_shape(targets, logits, num_targets, num_encoded)
         losses = ops.ctc_loss(*shown, mask_index=BLANK_ID)
         losses = ops.where(possible, losses, 0.0)
-        if steps is None or not self.placement:
+        end = self.placement_end if self.placement_end >= 0 else self.placement
+        if steps is None or not (self.placement or end):
             return losses
-        return losses + self.placement * _misplaced(logits, num_encoded, steps)
+        weight = self.placement + (end - self.placement) * done
+        return losses + weight * _misplaced(logits, num_encoded, steps)
 
     def output(self, logits: Any) -> Any:
         """Natural logarithms of probabilities, float32 ``[batch, time, columns]``."""
