@@ -11,6 +11,7 @@ from speechrnn.datasets import augment_mel as augment_mel  # registers its augme
 from speechrnn.datasets import augment_mixup as augment_mixup
 from speechrnn.datasets.augment import augmentations_from_mapping
 from speechrnn.datasets.sequences import SequenceConfig
+from speechrnn.encoders import ENCODERS
 from speechrnn.errors import ConfigError
 from speechrnn.model import SECTIONS, ModelConfig
 
@@ -18,6 +19,7 @@ NOT_NEGATIVE = (
     "epochs",
     "weight_decay",
     "gradient_clip_norm",
+    "truncation_s",
     "patience",
     "class_balance",
     "teacher_weight",
@@ -52,6 +54,9 @@ class TrainConfig:
         weight_decay: Of AdamW (Loshchilov and Hutter 2019, arXiv:1711.05101).
         gradient_clip_norm: Longest gradient over all weights; 0 clips nothing (Pascanu et al.
             2013, arXiv:1211.5063).
+        truncation_s: Seconds of sound that an error reaches back at most within a recurrent layer
+            (truncated backpropagation through time), in whole steps of the encoder; 0 truncates
+            nothing. For long utterances; it spares neither memory nor time.
         weight_average: Decay of the running mean of the weights that is evaluated and kept;
             0 keeps the last weights.
         validations: Times that the model is evaluated on the validation recordings, at the ends of
@@ -87,6 +92,7 @@ class TrainConfig:
     warmup_fraction: float = 0.05
     weight_decay: float = 1e-2
     gradient_clip_norm: float = 1.0
+    truncation_s: float = 0.0
     weight_average: float = 0.99
     validations: int = 40
     patience: int = 0
@@ -141,6 +147,12 @@ class Recipe:
             raise ConfigError(
                 "[sequences]: utterances of several words need a head that answers with several; "
                 'expected head.type = "ctc", or a recipe without this section'
+            )
+        if self.train.truncation_s and not hasattr(self.model.encoder.build_layer(), "run_layer"):
+            raise ConfigError(
+                f"train.truncation_s: got {self.train.truncation_s:g} for an encoder without "
+                f"recurrence ({ENCODERS.to_mapping(self.model.encoder)['type']}), in which nothing "
+                "is passed from step to step; expected 0"
             )
 
     @classmethod

@@ -24,6 +24,7 @@ from speechrnn.datasets.examples import Example
 from speechrnn.datasets.manifest import Utterance
 from speechrnn.decoding import Decision
 from speechrnn.distillation import Teacher, imitation_loss, load_teacher
+from speechrnn.encoders.truncation import truncate
 from speechrnn.epochs import Epochs
 from speechrnn.errors import AudioError, DataError
 from speechrnn.model import build_model
@@ -173,6 +174,9 @@ class _Session:
             self.model.imitate, self.model.imitation = self._imitate, self.config.teacher_weight
         self.model.training_steps = self.epoch_steps * self.epochs
         optimizer = make_optimizer(self.config, self.model.training_steps)
+        if self.config.truncation_s:
+            step_s = self.model.config.clock.step_s
+            truncate(self.model.encoder, math.ceil(self.config.truncation_s / step_s))
         # XLA makes TensorFlow's recurrent loops slower; JAX without it would not compile at all.
         jit_compile = False if keras.backend.backend() == "tensorflow" else "auto"
         self.model.compile(optimizer=optimizer, jit_compile=jit_compile)
