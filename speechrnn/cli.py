@@ -13,11 +13,13 @@ from pathlib import Path
 from speechrnn import (
     commands,
     data_commands,
+    diagnose_commands,
     listen_command,
     model_commands,
     transcribe_command,
 )
 from speechrnn.cli_options import (
+    DEFAULT_PRESET,
     add,
     add_guidance,
     add_model,
@@ -207,6 +209,8 @@ def make_parser() -> argparse.ArgumentParser:
         "keeps it",
     )
 
+    _add_diagnose(choices)
+
     export = add(choices, "export", "write a bundle as one .tflite", model_commands)
     export.add_argument("model", type=Path, metavar="BUNDLE")
     export.add_argument("--to", type=Path, required=True, metavar="F.tflite")
@@ -278,6 +282,45 @@ def make_parser() -> argparse.ArgumentParser:
     info.add_argument("--json", metavar="F", help="write everything; - is standard output")
     info.add_argument("--selftest", action="store_true", help="does it compute here what it should")
     return parser
+
+
+def _add_diagnose(choices: argparse._SubParsersAction) -> None:
+    diagnose = choices.add_parser("diagnose", help="look into a model")
+    diagnose_choices = diagnose.add_subparsers(title="commands", metavar="COMMAND", required=True)
+    gradients = add(
+        diagnose_choices,
+        "gradients",
+        "how far back through time an error reaches in each layer",
+        diagnose_commands,
+    )
+    gradients.add_argument("model", nargs="?", type=Path, metavar="BUNDLE", help="trained")
+    gradients.add_argument("--encoder", metavar="NAME", help="instead: with its first weights")
+    recipe = gradients.add_mutually_exclusive_group()
+    recipe.add_argument(
+        "--preset",
+        default=DEFAULT_PRESET,
+        help=f"of all else, and of what the encoder knows of it; default: {DEFAULT_PRESET}",
+    )
+    recipe.add_argument("--config", type=Path, metavar="F.toml", help="a recipe of your own")
+    gradients.add_argument(
+        "--set", action="append", default=[], metavar="KEY=VALUE", help="as in encoder.units=128"
+    )
+    gradients.add_argument(
+        "--frames",
+        type=int,
+        nargs="+",
+        default=[100, 1000],
+        metavar="N",
+        help="lengths of sequences, up to 1000; default: 100 1000",
+    )
+    gradients.add_argument(
+        "--data", metavar="DATA", help="recordings, joined to be long; default: made sound"
+    )
+    gradients.add_argument("--json", metavar="F", help="write the figures; - is standard output")
+    gradients.add_argument(
+        "--output", type=Path, metavar="DIR", help="write DIR/gradients.png and DIR/gradients.json"
+    )
+    gradients.add_argument("--seed", type=int, default=0, help="of first weights and made sound")
 
 
 def _add_transcribe(choices: argparse._SubParsersAction) -> None:

@@ -20,6 +20,7 @@ NOT_NEGATIVE = (
     "weight_decay",
     "gradient_clip_norm",
     "truncation_s",
+    "gradient_flow_steps",
     "patience",
     "class_balance",
     "teacher_weight",
@@ -57,6 +58,8 @@ class TrainConfig:
         truncation_s: Seconds of sound that an error reaches back at most within a recurrent layer
             (truncated backpropagation through time), in whole steps of the encoder; 0 truncates
             nothing. For long utterances; it spares neither memory nor time.
+        gradient_flow_steps: Batches between two measurements of how far back errors reach, each at
+            the next validation, into the log; 0 measures never. Needs Keras on TensorFlow.
         weight_average: Decay of the running mean of the weights that is evaluated and kept;
             0 keeps the last weights.
         validations: Times that the model is evaluated on the validation recordings, at the ends of
@@ -93,6 +96,7 @@ class TrainConfig:
     weight_decay: float = 1e-2
     gradient_clip_norm: float = 1.0
     truncation_s: float = 0.0
+    gradient_flow_steps: int = 500
     weight_average: float = 0.99
     validations: int = 40
     patience: int = 0

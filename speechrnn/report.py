@@ -61,6 +61,33 @@ def draw_training(log: Sequence[Mapping[str, Any]], path: Path) -> None:
     figure.savefig(path, dpi=DOTS_PER_INCH)
 
 
+def draw_gradients(found: Mapping[str, Any], path: Path) -> None:
+    """What arrives of an error at each step, a panel for each length, from a description that
+    ``speechrnn diagnose gradients`` writes: a PNG file."""
+    lengths = sorted({one["frames"] for one in found["measurements"]})
+    figure, panels = _figure(1, len(lengths), (1 + 4.4 * len(lengths), 4.2), squeeze=False)
+    for axes, length in zip(panels[0], lengths, strict=True):
+        for one in found["measurements"]:
+            if one["frames"] != length:
+                continue
+            line = "-" if one["weights"] == "trained" else "--"
+            for place, layer in enumerate(one["layers"]):
+                label = f"{layer['layer']}, {one['weights']}: {layer['decades_per_step']:+.3f}"
+                norms = np.array(layer["norms"])
+                steps = -np.arange(len(norms))
+                axes.plot(
+                    steps[norms > 0], norms[norms > 0], line, color=f"C{place % 10}", label=label
+                )
+            axes.set_xlim(1 - one["steps"], 0)
+        axes.set_yscale("log")
+        axes.set_xlabel(f"steps before the last ({1000 * found['step_s']:g} ms each)")
+        axes.set_title(f"{length} frames; decades a step", fontsize=10)
+        axes.grid(alpha=0.3)
+        axes.legend(fontsize=7)
+    panels[0][0].set_ylabel("norm of the gradient of the loss at the last step")
+    figure.savefig(path, dpi=DOTS_PER_INCH)
+
+
 def draw_confusions(result: Result, path: Path) -> None:
     """What was said against what was heard, counts, from a result of ``evaluate_model``: a PNG."""
     path.write_bytes(png(plot_confusions, result, LIGHT, transparent=False))

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import math
+import sys
 import time
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -27,6 +28,7 @@ from speechrnn.distillation import Teacher, imitation_loss, load_teacher
 from speechrnn.encoders.truncation import truncate
 from speechrnn.epochs import Epochs
 from speechrnn.errors import AudioError, DataError
+from speechrnn.gradient_monitor import GradientMonitor
 from speechrnn.model import build_model
 from speechrnn.optimizer import (
     WeightAverage,
@@ -43,7 +45,7 @@ from speechrnn.validation import evaluate_examples, feature_statistics
 # Validation recordings that confidences are fitted on, all in memory at once.
 CALIBRATION_EXAMPLES = 4000
 # Settings that change no weight.
-IRRELEVANT = ("checkpoint_s", "memory_mb")
+IRRELEVANT = ("checkpoint_s", "memory_mb", "gradient_flow_steps")
 
 
 @dataclass(frozen=True)
@@ -182,6 +184,7 @@ class _Session:
         self.model.compile(optimizer=optimizer, jit_compile=jit_compile)
         optimizer.build(self.model.trainable_variables)
         self.average = WeightAverage(self.model, self.config.weight_average)
+        self.monitor = GradientMonitor(self.model, self.config, self.data.val)
         self.identity = self._identity()
 
     def _imitate(self, inputs: Any, logits: Any) -> Any:
@@ -271,6 +274,8 @@ class _Session:
             self.log.append(entry)
         if self.tensorboard:
             self.tensorboard.add(self.log[-1])
+        if warning := self.monitor.warning(self.log):
+            bar.write(f"speechrnn train: warning: {warning}", file=sys.stderr)
         validated = [entry["val_accuracy"] for entry in self.log if "val_accuracy" in entry]
         if validated:
             bar.set_postfix_str(
@@ -283,7 +288,12 @@ class _Session:
         with self.average.applied():
             metrics = evaluate_examples(self.model, self.data.val)
             self.log.append(
-                {**entry, "val_loss": metrics["loss"], "val_accuracy": metrics["accuracy"]}
+                {
+                    **entry,
+                    "val_loss": metrics["loss"],
+                    "val_accuracy": metrics["accuracy"],
+                    **self.monitor.measured(self.log, entry["epoch"], self.epoch_steps),
+                }
             )
             if self.config.keep == "last" or _is_better(metrics, self.best.get("metrics")):
                 self.best = {"epoch": entry["epoch"], "metrics": metrics}
