@@ -91,6 +91,7 @@ LAYERS = [
     "report",
     "html_page",
     "report_page",
+    "comparison",
     "transcribe",
     "demo",
     "training_options",
@@ -101,6 +102,7 @@ LAYERS = [
     "diagnose_commands",
     "transcribe_command",
     "listen_command",
+    "compare_command",
     "cli",
     "__init__",  # the public names
     "__main__",
