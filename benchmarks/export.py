@@ -19,10 +19,8 @@ With --accuracy, instead: how often each file of a trained bundle is right.
 from __future__ import annotations
 
 import argparse
-import statistics
 import sys
 import tempfile
-import time
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -35,11 +33,13 @@ from provenance import append_table
 from speechrnn.config import read_preset
 from speechrnn.datasets.manifest import read_data
 from speechrnn.datasets.reading import load_waveforms
+from speechrnn.export.arithmetic import multiply_adds
 from speechrnn.export.integer import with_integers
 from speechrnn.export.ranges import find_ranges
 from speechrnn.export.weights import with_smaller_weights
-from speechrnn.flatbuffer import WITH_WEIGHTS, Graph
+from speechrnn.flatbuffer import Graph
 from speechrnn.model import SECTIONS
+from speechrnn.speed import in_turn, opened, sounds
 
 RATE_HZ, LABELS = 16000, 40
 RESULTS = Path(__file__).parent / "results" / "export.md"
@@ -68,12 +68,12 @@ def latency(rounds: int) -> str:
         "|---|---|---|---|---|---|---|",
     ]
     for name, model in models().items():
-        files = convert(model, sounds(20))
+        files = convert(model, sounds(20, RATE_HZ))
         product = matrix_product()
         runs: dict[str, Callable[[], None]] = {kind: runner(file) for kind, file in files.items()}
         times = in_turn({**runs, "product": product}, rounds)
         rate = 2 * 512**3 / times.pop("product")
-        least_s = 2 * multiply_adds(files["float32"]) / rate
+        least_s = 2 * multiply_adds(files["float32"], RATE_HZ) / rate
         for kind, taken in times.items():
             stock = "stock" if kind in ("stock", "float32", "float16") else "stock dynamic"
             lines.append(
@@ -106,7 +106,7 @@ def streaming(rounds: int) -> list[str]:
             file = Path(folder) / f"{kind}.tflite"
             export_bundle(Path(folder) / "bundle", file, quantize=kind, streaming=True)
             heard = StreamingRecognizer(file, threshold=1.0)
-            (chunk,) = sounds(1)
+            (chunk,) = sounds(1, RATE_HZ)
             chunk = chunk[: heard.sample_rate_hz // 25]
             heard.feed(np.zeros(300, np.float32))
             taken = in_turn({"": lambda heard=heard, chunk=chunk: heard.feed(chunk)}, rounds, 25)[
@@ -177,27 +177,9 @@ def compacted(content: bytes) -> bytes:
     return graph.to_bytes()
 
 
-def sounds(count: int) -> list[np.ndarray]:
-    """Noise of drawn loudness, a second each."""
-    rng = np.random.default_rng(0)
-    return [
-        (10 ** rng.uniform(-3, -0.5) * rng.standard_normal(RATE_HZ)).astype(np.float32)
-        for _ in range(count)
-    ]
-
-
-def opened(content: bytes, samples: int, **options: Any) -> Any:
-    from ai_edge_litert.interpreter import Interpreter
-
-    interpreter = Interpreter(model_content=content, num_threads=1, **options)
-    interpreter.resize_tensor_input(interpreter.get_input_details()[0]["index"], [1, samples])
-    interpreter.allocate_tensors()
-    return interpreter
-
-
 def runner(content: bytes) -> Callable[[], None]:
     interpreter = opened(content, RATE_HZ)
-    interpreter.set_tensor(interpreter.get_input_details()[0]["index"], sounds(1)[0][None])
+    interpreter.set_tensor(interpreter.get_input_details()[0]["index"], sounds(1, RATE_HZ)[0][None])
     return interpreter.invoke
 
 
@@ -230,50 +212,6 @@ def tf_module(variable: Any) -> Any:
     module = tf.Module()
     module.variable = variable
     return module
-
-
-def in_turn(runs: dict[str, Callable[[], None]], rounds: int, times: int = 10) -> dict[str, float]:
-    """Median seconds of each, which take turns."""
-    found: dict[str, list[float]] = {name: [] for name in runs}
-    for _ in range(rounds):
-        for name, run in runs.items():
-            run()
-            started = time.perf_counter()
-            for _ in range(times):
-                run()
-            found[name].append((time.perf_counter() - started) / times)
-    return {name: statistics.median(values) for name, values in found.items()}
-
-
-def multiply_adds(content: bytes) -> int:
-    """Of a second: those of the products and convolutions, in loops as often as they run."""
-    from ai_edge_litert.interpreter import OpResolverType
-
-    graph, plain = Graph(content), OpResolverType.BUILTIN_WITHOUT_DEFAULT_DELEGATES
-    interpreter = opened(
-        content,
-        RATE_HZ,
-        experimental_preserve_all_tensors=True,
-        experimental_op_resolver_type=plain,
-    )
-    interpreter.set_tensor(interpreter.get_input_details()[0]["index"], sounds(1)[0][None])
-    interpreter.invoke()
-    total = 0
-    for operator in graph.subgraphs[0].operators:
-        kind = graph.kind(operator)
-        if kind == "WHILE":
-            body = graph.subgraphs[operator.builtinOptions.bodySubgraphIndex]
-            # The longest of what it carries are its inputs and outputs: a row an iteration.
-            shapes = [interpreter.get_tensor(int(i)).shape for i in operator.outputs]
-            products = [op for op in body.operators if graph.kind(op) == "FULLY_CONNECTED"]
-            weights = [body.tensors[op.inputs[1]].shape for op in products]
-            total += max(s[0] for s in shapes if s) * sum(int(np.prod(s)) for s in weights)
-        elif kind in WITH_WEIGHTS:
-            weight = graph.subgraphs[0].tensors[operator.inputs[1]].shape
-            output = interpreter.get_tensor(int(operator.outputs[0])).shape
-            used = weight[1:3] if kind == "DEPTHWISE_CONV_2D" else weight[1:]
-            total += int(np.prod(output)) * int(np.prod(used))
-    return total
 
 
 # ------------------------------------------------------------------ accuracy

@@ -11,6 +11,8 @@ import sys
 from collections.abc import Sequence
 from pathlib import Path
 
+from speechrnn.machine import processor
+
 
 def append_table(file: Path, table: str, packages: Sequence[str]) -> None:
     """Add a table to a file of results, under when, where, on what, and by which command."""
@@ -45,13 +47,3 @@ def commit() -> str:
         check=False,
     )
     return done.stdout.strip()
-
-
-def processor() -> str:
-    """Its name, as far as the system tells."""
-    information = Path("/proc/cpuinfo")
-    lines = information.read_text(encoding="utf-8").splitlines() if information.exists() else []
-    for line in lines:
-        if line.startswith("model name"):
-            return line.partition(":")[2].strip()
-    return platform.processor() or platform.machine()

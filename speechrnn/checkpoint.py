@@ -89,7 +89,7 @@ def load_checkpoint(path: Path, identity: Mapping[str, Any]) -> Checkpoint:
             "the speechrnn that began it, or start without --resume"
         )
     wanted = json.loads(json.dumps(identity))
-    for key, then, now in _differences(found.identity, wanted):
+    for key, then, now in differences(found.identity, wanted):
         raise ConfigError(
             f"{path}: was begun with {key} = {then}, now it is {now}; resume with what it was "
             "begun with, or start anew with --force"
@@ -97,12 +97,12 @@ def load_checkpoint(path: Path, identity: Mapping[str, Any]) -> Checkpoint:
     return found
 
 
-def _differences(then: Any, now: Any, key: str = "") -> list[tuple[str, Any, Any]]:
+def differences(then: Any, now: Any, key: str = "") -> list[tuple[str, Any, Any]]:
     """Where two nested values differ: name, the one, the other."""
     if not (isinstance(then, dict) and isinstance(now, dict)):
         return [] if then == now else [(key, json.dumps(then), json.dumps(now))]
     found = []
     for name in dict.fromkeys([*then, *now]):
         inner = f"{key}.{name}" if key else name
-        found += _differences(then.get(name), now.get(name), inner)
+        found += differences(then.get(name), now.get(name), inner)
     return found

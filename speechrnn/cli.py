@@ -12,6 +12,7 @@ from pathlib import Path
 
 from speechrnn import (
     commands,
+    compare_command,
     data_commands,
     diagnose_commands,
     listen_command,
@@ -276,6 +277,9 @@ def make_parser() -> argparse.ArgumentParser:
         "--speed", type=amount, metavar="X", help="of the file: 1 as it was, 0 at once; default: 1"
     )
     listen.add_argument("--device", metavar="NAME", help="the microphone; default: the system's")
+
+    compare = add(choices, "compare", "train encoders of one budget alike", compare_command)
+    compare_command.add_options(compare)
 
     info = add(choices, "info", "what a model says about itself", model_commands)
     add_model(info)

@@ -7,6 +7,16 @@ from pathlib import Path
 from types import ModuleType
 
 DEFAULT_PRESET = "commands"
+# More than this no size is looked for: counting makes the model.
+MOST_PARAMETERS = 100_000_000
+
+
+def count(text: str) -> int:
+    """A number of parameters that some model has."""
+    if not text.isdecimal() or not 1 <= int(text) <= MOST_PARAMETERS:
+        expected = f"a whole number from 1 to {MOST_PARAMETERS}"
+        raise argparse.ArgumentTypeError(f"got {text!r}, expected {expected}")
+    return int(text)
 
 
 def share(text: str) -> float:

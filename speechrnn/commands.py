@@ -292,12 +292,10 @@ def check_json(target: str | None) -> None:
 
 def write_json(target: str, content: dict) -> None:
     """Write figures to a file, or to standard output for ``-``."""
-    import json
+    from speechrnn.files import json_text, write_atomically
 
-    text = json.dumps(content, indent=2, ensure_ascii=False) + "\n"
+    text = json_text(content)
     if target == "-":
         sys.stdout.write(text)
         return
-    from speechrnn.files import write_atomically
-
     write_atomically(Path(target), text.encode())

@@ -9,11 +9,12 @@ from __future__ import annotations
 
 import copy
 import dataclasses
+import json
 import math
 import tomllib
 import types
 import typing
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from importlib import resources
 from pathlib import Path
 from typing import Any, TypeVar
@@ -169,6 +170,32 @@ def read_toml(path: Path) -> dict[str, Any]:
             return tomllib.loads(path.read_text(encoding="utf-8-sig"))  # Windows adds a mark
     except tomllib.TOMLDecodeError as error:
         raise ConfigError(f"{path}: is not valid TOML ({error})") from error
+
+
+def toml_text(sections: Mapping[str, Any]) -> str:
+    """Sections of plain values as :func:`read_toml` reads them; settings that are None left out.
+
+    >>> print(toml_text({"train": {"keep": "best"}, "augment": {"gain": {"low": -1.5}}}))
+    [train]
+    keep = "best"
+    <BLANKLINE>
+    [augment.gain]
+    low = -1.5
+    <BLANKLINE>
+    """
+    return "\n".join(_toml_sections(sections, ()))
+
+
+def _toml_sections(sections: Mapping[str, Any], parents: tuple[str, ...]) -> Iterator[str]:
+    for name, settings in sections.items():
+        path = (*parents, name)
+        plain = {k: v for k, v in settings.items() if not isinstance(v, Mapping) and v is not None}
+        inner = {k: v for k, v in settings.items() if isinstance(v, Mapping)}
+        if plain or not inner:
+            # Strings, numbers, truths and lists of them look in JSON as they do in TOML.
+            lines = [f"{key} = {json.dumps(value)}\n" for key, value in plain.items()]
+            yield f"[{'.'.join(path)}]\n{''.join(lines)}"
+        yield from _toml_sections(inner, path)
 
 
 def apply_overrides(sections: Mapping[str, Any], overrides: Iterable[str]) -> dict[str, Any]:

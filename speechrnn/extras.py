@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import importlib
+import importlib.util
 import os
 import sys
 
@@ -27,3 +28,14 @@ def require_training(feature: str) -> None:
             keras.ops.zeros(1)  # the first operation looks for a GPU and talks about it
     except ModuleNotFoundError as error:
         raise MissingExtraError(feature, "train", error.name or backend) from error
+
+
+def require_packages(feature: str, extra: str, *names: str) -> None:
+    """Find out before long work that something is missing for what comes after it.
+
+    Raises:
+        MissingExtraError: One of them is not installed; the message names ``feature``.
+    """
+    for name in names:
+        if importlib.util.find_spec(name) is None:
+            raise MissingExtraError(feature, extra, name)

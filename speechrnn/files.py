@@ -70,6 +70,11 @@ def write_atomically(path: Path, content: bytes) -> None:
         raise OutputError(f"{path}: cannot be written ({error.strerror})") from error
 
 
+def json_text(content: Any) -> str:
+    """Plain values as JSON for people and programs."""
+    return json.dumps(content, indent=2, ensure_ascii=False) + "\n"
+
+
 def check_place(path: Path) -> None:
     """Find out before long work that nothing can be written at ``path`` after it.
 

@@ -46,7 +46,7 @@ Plot = Callable[[Result, Theme], Any]
 
 def draw_training(log: Sequence[Mapping[str, Any]], path: Path) -> None:
     """Loss and accuracy by epoch, for training and validation recordings, as a PNG file."""
-    figure, (left, right) = _figure(1, 2, (9, 3.4))
+    figure, (left, right) = new_figure(1, 2, (9, 3.4))
     epochs = [entry["epoch"] for entry in log]
     for axes, name in ((left, "loss"), (right, "accuracy")):
         scale = 100 if name == "accuracy" else 1
@@ -65,7 +65,7 @@ def draw_gradients(found: Mapping[str, Any], path: Path) -> None:
     """What arrives of an error at each step, a panel for each length, from a description that
     ``speechrnn diagnose gradients`` writes: a PNG file."""
     lengths = sorted({one["frames"] for one in found["measurements"]})
-    figure, panels = _figure(1, len(lengths), (1 + 4.4 * len(lengths), 4.2), squeeze=False)
+    figure, panels = new_figure(1, len(lengths), (1 + 4.4 * len(lengths), 4.2), squeeze=False)
     for axes, length in zip(panels[0], lengths, strict=True):
         for one in found["measurements"]:
             if one["frames"] != length:
@@ -120,7 +120,7 @@ def plot_confusions(result: Result, theme: Theme) -> Any:
         counts[i, i] = result["labels"][label]["count"] - counts[i].sum()
     large = len(rows) <= MOST_LARGE_LABELS
     size = 2.4 + (0.45 if large else 0.26) * len(rows)
-    figure, axes = _figure(1, 1, (size, size))
+    figure, axes = new_figure(1, 1, (size, size))
     depth = np.sqrt(counts / np.maximum(counts.sum(axis=1, keepdims=True), 1))
     axes.imshow(depth, cmap=_colour_map(theme), vmin=0, vmax=1)
     names = [label or NOTHING for label in columns]
@@ -195,7 +195,7 @@ def plot_reliability(result: Result, theme: Theme) -> Any:
     bins = result["calibration"]["bins"]
     middles = [50 * (b["low"] + b["high"]) for b in bins]
     width = 100 / len(bins)
-    figure, (upper, lower) = _figure(
+    figure, (upper, lower) = new_figure(
         2, 1, (5.4, 5.6), sharex=True, gridspec_kw={"height_ratios": (3, 1)}
     )
     upper.plot([0, 100], [0, 100], "--", color=theme[GREY], label="confidence = accuracy")
@@ -232,7 +232,7 @@ def plot_noise(result: Result, theme: Theme) -> Any:
     names = ["clean" if p["snr_db"] is None else f"{p['snr_db']:g}" for p in points]
     accuracy = [100 * p["accuracy"] for p in points]
     intervals = [wilson_interval(round(p["accuracy"] * count), count) for p in points]
-    figure, axes = _figure(1, 1, (6, 3.8))
+    figure, axes = new_figure(1, 1, (6, 3.8))
     axes.fill_between(
         range(len(points)),
         [100 * low for low, _ in intervals],
@@ -261,7 +261,7 @@ def plot_noise(result: Result, theme: Theme) -> Any:
 def plot_detection(result: Result, theme: Theme) -> Any:
     """False alarms an hour against missed commands, a point for each threshold."""
     found = result["detection"]
-    figure, axes = _figure(1, 1, (6, 4.4))
+    figure, axes = new_figure(1, 1, (6, 4.4))
     rates = [p["false_alarms_per_hour"] for p in found["curve"]]
     missed = [100 * p["missed"] for p in found["curve"]]
     axes.plot(rates, missed, ".-", color=theme[BLUE], linewidth=1, markersize=4)
@@ -303,7 +303,7 @@ def _bars(
     names: Sequence[str], shares: Sequence[float], counts: Sequence[int], theme: Theme
 ) -> tuple[Any, Any]:
     """Shares from 0 to 1 as bars from the top down, with Wilson's intervals."""
-    figure, axes = _figure(1, 1, (6.4, 1.2 + 0.26 * len(names)))
+    figure, axes = new_figure(1, 1, (6.4, 1.2 + 0.26 * len(names)))
     percent = [100 * share for share in shares]
     axes.barh(range(len(names)), percent, 0.7, color=theme[BLUE], alpha=0.5)
     intervals = [
@@ -328,7 +328,9 @@ def _bars(
     return figure, axes
 
 
-def _figure(rows: int, columns: int, size: tuple[float, float], **options: Any) -> tuple[Any, Any]:
+def new_figure(
+    rows: int, columns: int, size: tuple[float, float], **options: Any
+) -> tuple[Any, Any]:
     """A figure that needs no screen, and its axes."""
     from matplotlib.figure import Figure
 

@@ -2,11 +2,9 @@
 
 from __future__ import annotations
 
-import base64
-import html
 import io
 import os
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -17,21 +15,26 @@ from speechrnn.audio import load_waveform
 from speechrnn.background import describe_detection
 from speechrnn.errors import AudioError, MissingExtraError, OutputError
 from speechrnn.files import check_place, write_atomically
+from speechrnn.html_page import (
+    data_uri,
+    escaped,
+    foreign,
+    make_page,
+    make_picture,
+    make_section,
+    make_table,
+    percent,
+)
 from speechrnn.progress import progress
 from speechrnn.report import (
-    DARK,
-    LIGHT,
     NOTHING,
-    Plot,
     plot_confusions,
     plot_detection,
     plot_labels,
     plot_noise,
     plot_reliability,
     plot_speakers,
-    png,
 )
-from speechrnn.version import __version__
 
 PAGE = "report.html"
 # A mistake is heard in its first seconds, at a rate that every browser plays.
@@ -39,33 +42,6 @@ LONGEST_CLIP_S = 10.0
 CLIP_RATE_HZ = 16000
 # Wider pictures are scrolled rather than shrunk, for 40 labels stay readable on a phone.
 WIDEST_SHRUNK_LABELS = 15
-
-STYLE = """
-:root { color-scheme: light dark; --ink: #1a1a19; --soft: #66655f; --line: #dddcd5;
-  --page: #fbfbf9; --card: #ffffff; --accent: #2a78d6; }
-@media (prefers-color-scheme: dark) { :root { --ink: #e8e8e4; --soft: #a3a29a; --line: #3a3a36;
-  --page: #161615; --card: #1f1f1d; --accent: #5ba0ee; } }
-* { box-sizing: border-box; }
-body { margin: 0 auto; padding: 1.2rem; max-width: 62rem; background: var(--page);
-  color: var(--ink); font: 1rem/1.5 system-ui, sans-serif; }
-h1 { font-size: 1.5rem; line-height: 1.25; margin: 0 0 .3rem; overflow-wrap: anywhere; }
-h2 { font-size: 1.15rem; margin: 0 0 .5rem; }
-p { margin: .4rem 0; } .soft { color: var(--soft); overflow-wrap: anywhere; }
-section { background: var(--card); border: 1px solid var(--line); border-radius: .6rem;
-  padding: 1rem; margin: 1rem 0; }
-.tiles { display: grid; grid-template-columns: repeat(auto-fit, minmax(9.5rem, 1fr)); gap: .7rem;
-  background: none; border: 0; padding: 0; }
-.tile { background: var(--card); border: 1px solid var(--line); border-radius: .6rem;
-  padding: .7rem .9rem; }
-.tile b { display: block; font-size: 1.5rem; } .tile span { color: var(--soft); font-size: .9rem; }
-.picture { overflow-x: auto; } .picture img { max-width: 100%; height: auto; display: block; }
-.wide img { max-width: none; }
-.table { overflow-x: auto; } table { border-collapse: collapse; font-size: .93rem; }
-th, td { text-align: start; padding: .25rem .8rem .25rem 0; border-bottom: 1px solid var(--line); }
-td.n, th.n { text-align: end; font-variant-numeric: tabular-nums; }
-audio { height: 2.2rem; width: 13rem; max-width: 60vw; }
-summary { cursor: pointer; color: var(--accent); }
-"""
 
 
 def check_folder(folder: Path) -> None:
@@ -100,31 +76,22 @@ def write_report(result: Mapping[str, Any], folder: Path) -> Path:
 def render(result: Mapping[str, Any]) -> str:
     """The page as text."""
     parts = [part for part in _sections(result) if part]
-    title = f"{Path(result['model']).name}: {100 * result['accuracy']:.1f} %"
-    return (
-        '<!DOCTYPE html>\n<html lang="en">\n<head>\n<meta charset="utf-8">\n'
-        '<meta name="viewport" content="width=device-width, initial-scale=1">\n'
-        '<meta http-equiv="Content-Security-Policy" content="default-src \'none\'; '
-        "img-src data:; media-src data:; style-src 'unsafe-inline'\">\n"
-        f"<title>{_text(title)}</title>\n<style>{STYLE}</style>\n</head>\n<body>\n"
-        + "\n".join(parts)
-        + f'\n<p class="soft">speechrnn {_text(__version__)}</p>\n</body>\n</html>\n'
-    )
+    return make_page(f"{Path(result['model']).name}: {100 * result['accuracy']:.1f} %", parts)
 
 
 def _sections(result: Mapping[str, Any]) -> Iterator[str]:
     labels = len(result["labels"])
     yield (
-        f"<header><h1>{_text(Path(result['model']).name)} on {_text(result['data'])}</h1>"
-        f'<p class="soft">{_text(result["model"])}; {result["utterances"]} recordings, '
+        f"<header><h1>{escaped(Path(result['model']).name)} on {escaped(result['data'])}</h1>"
+        f'<p class="soft">{escaped(result["model"])}; {result["utterances"]} recordings, '
         f"{result['audio_seconds'] / 60:.1f} minutes, {_speakers(result)}</p></header>"
     )
     yield _tiles(result)
-    yield _section(
+    yield make_section(
         "What was taken for what",
         "<p>Rows are what was said, columns what was heard; the stronger the colour, the "
         "larger the share of its row.</p>",
-        _picture(
+        make_picture(
             "confusions",
             plot_confusions,
             result,
@@ -133,24 +100,26 @@ def _sections(result: Mapping[str, Any]) -> Iterator[str]:
         ),
         _confusions(result),
     )
-    yield _section(
+    yield make_section(
         "Labels",
-        _picture(
+        make_picture(
             "labels", plot_labels, result, "Recall and precision of each label, hardest first"
         ),
         _labels(result),
     )
     if result["speakers_detail"]:
-        yield _section(
+        yield make_section(
             "Speakers",
             f"<p>{_spread(result)}</p>",
-            _picture("speakers", plot_speakers, result, "Accuracy of each speaker, lowest first"),
+            make_picture(
+                "speakers", plot_speakers, result, "Accuracy of each speaker, lowest first"
+            ),
         )
     yield _mistakes(result)
-    yield _section(
+    yield make_section(
         "Is a confidence what it says?",
         f"<p>{_calibration(result['calibration'])}</p>",
-        _picture(
+        make_picture(
             "reliability",
             plot_reliability,
             result,
@@ -158,11 +127,11 @@ def _sections(result: Mapping[str, Any]) -> Iterator[str]:
         ),
     )
     if result["noise"]:
-        yield _section(
+        yield make_section(
             "In noise",
             "<p>The same recordings with noise added, by mean power over the whole recording; the "
             "band is the 95 % interval.</p>",
-            _picture(
+            make_picture(
                 "noise", plot_noise, result, f"Accuracy against signal to noise: {_noise(result)}"
             ),
         )
@@ -189,7 +158,7 @@ def _tiles(result: Mapping[str, Any]) -> str:
         rate, missed = detection["false_alarms_per_hour"], 100 * detection["missed"]
         tiles.append((f"{rate:.2g}", f"false alarms an hour, with {missed:.1f} % missed"))
     inner = "".join(
-        f'<div class="tile"><b>{_text(value)}</b><span>{_text(what)}</span></div>'
+        f'<div class="tile"><b>{escaped(value)}</b><span>{escaped(what)}</span></div>'
         for value, what in tiles
     )
     return f'<section class="tiles">{inner}</section>'
@@ -215,37 +184,37 @@ def _confusions(result: Mapping[str, Any]) -> str:
     if not result["confusions"]:
         return "<p>No recording was taken for another label.</p>"
     rows = [
-        (_name(truth or NOTHING), _name(said or NOTHING), str(count))
+        (foreign(truth or NOTHING), foreign(said or NOTHING), str(count))
         for truth, said, count in result["confusions"]
     ]
-    return _table(("said", "heard as", "times"), rows, numbers=(2,), name="Every confusion")
+    return make_table(("said", "heard as", "times"), rows, numbers=(2,), name="Every confusion")
 
 
 def _labels(result: Mapping[str, Any]) -> str:
     rows = [
-        (_name(label), _percent(f["recall"]), _percent(f["precision"]), str(f["count"]))
+        (foreign(label), percent(f["recall"]), percent(f["precision"]), str(f["count"]))
         for label, f in result["labels"].items()
     ]
     header = ("label", "recall", "precision", "recordings")
-    return _table(header, rows, numbers=(1, 2, 3), name="The same as a table")
+    return make_table(header, rows, numbers=(1, 2, 3), name="The same as a table")
 
 
 def _mistakes(result: Mapping[str, Any]) -> str:
     mistakes = result["mistakes"]
     if not mistakes:
-        return _section("The most confident mistakes", "<p>There are none.</p>")
+        return make_section("The most confident mistakes", "<p>There are none.</p>")
     rows = [
         (
-            _name(mistake["truth"]),
-            _name(mistake["said"]),
-            _percent(mistake["confidence"]),
+            foreign(mistake["truth"]),
+            foreign(mistake["said"]),
+            percent(mistake["confidence"]),
             _player(Path(mistake["audio_filepath"])),
-            f'<span class="soft">{_text(mistake["audio_filepath"])}</span>',
+            f'<span class="soft">{escaped(mistake["audio_filepath"])}</span>',
         )
         for mistake in progress(mistakes, "embedding recordings", unit="clip")
     ]
     header = ("said", "heard as", "confidence", "listen", "recording")
-    return _section("The most confident mistakes", _table(header, rows, numbers=(2,)))
+    return make_section("The most confident mistakes", make_table(header, rows, numbers=(2,)))
 
 
 def _player(file: Path) -> str:
@@ -253,11 +222,11 @@ def _player(file: Path) -> str:
     try:
         waveform = load_waveform(file, CLIP_RATE_HZ)
     except AudioError as error:
-        return f"<span>{_text(error.reason)}</span>"
+        return f"<span>{escaped(error.reason)}</span>"
     clip = np.clip(waveform[: round(LONGEST_CLIP_S * CLIP_RATE_HZ)], -1, 1)
     buffer = io.BytesIO()
     soundfile.write(buffer, clip, CLIP_RATE_HZ, format="FLAC", subtype="PCM_16")
-    source = _data_uri("audio/flac", buffer.getvalue())
+    source = data_uri("audio/flac", buffer.getvalue())
     return f'<audio controls preload="none" src="{source}"></audio>'
 
 
@@ -284,76 +253,21 @@ def _noise(result: Mapping[str, Any]) -> str:
 
 def _detection(result: Mapping[str, Any]) -> str:
     found = result["detection"]
-    return _section(
+    return make_section(
         "On long recordings",
-        "".join(f"<p>{_text(line)}</p>" for line in describe_detection(found)),
-        _picture(
+        "".join(f"<p>{escaped(line)}</p>" for line in describe_detection(found)),
+        make_picture(
             "detection",
             plot_detection,
             result,
             "False alarms an hour against missed commands, a point for each threshold",
         ),
-        _table(
+        make_table(
             ("label", "false alarms"),
-            [(_name(k), str(n)) for k, n in found["false_alarms_by_label"].items()],
+            [(foreign(k), str(n)) for k, n in found["false_alarms_by_label"].items()],
             numbers=(1,),
             name="False alarms by label",
         )
         if found["false_alarms_by_label"]
         else "",
     )
-
-
-def _section(title: str, *parts: str) -> str:
-    return f"<section><h2>{_text(title)}</h2>{''.join(parts)}</section>"
-
-
-def _picture(
-    name: str, plot: Plot, result: Mapping[str, Any], alt: str, *, wide: bool = False
-) -> str:
-    light, dark = (_data_uri("image/png", png(plot, result, theme)) for theme in (LIGHT, DARK))
-    return (
-        f'<div class="picture{" wide" if wide else ""}" id="{name}"><picture>'
-        f'<source media="(prefers-color-scheme: dark)" srcset="{dark}">'
-        f'<img src="{light}" alt="{_text(alt)}"></picture></div>'
-    )
-
-
-def _table(
-    header: tuple[str, ...],
-    rows: Sequence[tuple[str, ...]],
-    *,
-    numbers: tuple[int, ...] = (),
-    name: str = "",
-) -> str:
-    """A table of cells that are HTML already; with a name it is folded away."""
-
-    def line(cells: tuple[str, ...], tag: str) -> str:
-        marked = (
-            f"<{tag}{' class=n' if i in numbers else ''}>{cell}</{tag}>"
-            for i, cell in enumerate(cells)
-        )
-        return f"<tr>{''.join(marked)}</tr>"
-
-    body = "".join(line(row, "td") for row in rows)
-    head = line(header, "th")
-    table = f'<div class="table"><table><thead>{head}</thead><tbody>{body}</tbody></table></div>'
-    return f"<details><summary>{_text(name)}</summary>{table}</details>" if name else table
-
-
-def _name(text: str) -> str:
-    """Text of others, which may run from right to left."""
-    return f"<bdi>{_text(text)}</bdi>"
-
-
-def _percent(share: float | None) -> str:
-    return "-" if share is None else f"{100 * share:.1f} %"
-
-
-def _text(text: object) -> str:
-    # Names of files need not be UTF-8.
-    return html.escape(str(text).encode("utf-8", "backslashreplace").decode())
-
-
-def _data_uri(kind: str, content: bytes) -> str:
-    return f"data:{kind};base64,{base64.b64encode(content).decode()}"

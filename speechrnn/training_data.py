@@ -82,8 +82,7 @@ def read_training_data(
         _Part("val", val_rows, compose_val),
         _Part("also", also_rows, compose),
     ]
-    made = (SILENCE,) if recipe.train.silence_fraction else ()
-    labels = head.labels([*(row.text for row in parts[0].rows), *made], commands=commands)
+    labels = labels_of(recipe, train_rows)
     if head.num_columns(labels) < 2:
         raise DataError(
             f"{data_name}: holds only the label {', '.join(labels.symbols)!r}, expected two"
@@ -101,6 +100,13 @@ def read_training_data(
         count = min(MOST_VALIDATION_UTTERANCES, max(composer.num_utterances(), len(val)))
         val = composer.utterances(count, VALIDATION_SEED)
     return TrainingData(labels, train, val, also, compose, tuple(left_out))
+
+
+def labels_of(recipe: Recipe, rows: Sequence[Utterance]) -> Labels:
+    """The labels of a model that is trained on these rows."""
+    made = (SILENCE,) if recipe.train.silence_fraction else ()
+    texts = [*(row.text for row in rows), *made]
+    return recipe.model.head.labels(texts, commands=_says_commands(recipe, rows))
 
 
 def _says_commands(recipe: Recipe, rows: Sequence[Utterance]) -> bool:

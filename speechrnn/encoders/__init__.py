@@ -19,6 +19,13 @@ class Encoder(Protocol):
     def output_frames(self, num_frames: Any) -> Any:
         """Vectors for ``num_frames`` frames (int or integer tensor), at least 1 for 1."""
 
+    def resized(self, size: int) -> Encoder:
+        """The same encoder of size 1, 2, 3, ...: each has more parameters than the one before.
+
+        Whatever else was set stays; ``speechrnn compare`` looks for the size that keeps to a
+        budget.
+        """
+
     def build_layer(self) -> Any:
         """A Keras layer with ``call(frames, frame_mask=None, training=False) -> (encoded, mask)``.
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, ClassVar
 
 import keras
@@ -40,6 +40,10 @@ class Recurrent(Subsampling):
     def __post_init__(self) -> None:
         super().__post_init__()
         self.require_at_least_one("units", "num_layers")
+
+    def resized(self, size: int) -> Recurrent:
+        """With so many units."""
+        return replace(self, units=size)
 
     def build_layer(self) -> keras.Layer:
         """The encoder as a Keras layer."""

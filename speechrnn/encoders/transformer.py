@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import keras
@@ -51,6 +51,10 @@ class Transformer(Subsampling):
 
     # It needs the end, as a second direction does: it cannot stream.
     bidirectional = True
+
+    def resized(self, size: int) -> Transformer:
+        """With so many pairs of values in each head."""
+        return replace(self, width=2 * self.num_heads * size)
 
     def build_layer(self) -> keras.Layer:
         """The encoder as a Keras layer."""

@@ -1,0 +1,118 @@
+"""A cell of a comparison: an encoder trained with a seed, and what was found out about it."""
+
+from __future__ import annotations
+
+import json
+import statistics
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+from speechrnn.bundle import HEADER, is_bundle, read_bundle, read_log
+from speechrnn.checkpoint import checkpoint_path
+from speechrnn.comparison.plan import Plan
+from speechrnn.comparison.process import Commands, printed
+from speechrnn.errors import SpeechRNNError
+from speechrnn.files import json_text, write_atomically
+
+RECORD, BUNDLE, EVALUATION = "cell.json", "bundle", "evaluation.json"
+
+
+def read_cell(plan: Plan, encoder: str, seed: int) -> dict[str, Any] | None:
+    """What is known of a cell, None where it is still to be done.
+
+    ``encoder``, ``seed``, ``command``, and ``error`` or the figures of :data:`FIGURES`.
+    """
+    try:
+        return json.loads((plan.cell(encoder, seed) / RECORD).read_text(encoding="utf-8"))
+    except (OSError, ValueError):
+        return None
+
+
+def do_cell(plan: Plan, encoder: str, seed: int, commands: Commands) -> dict[str, Any]:
+    """Train, measure, and keep the record; a cell that fails says so in its record."""
+    folder = plan.cell(encoder, seed)
+    arguments = training_command(plan, encoder, seed)
+    record = {"encoder": encoder, "seed": seed, "command": printed(*arguments)}
+    try:
+        _train(folder / BUNDLE, arguments, commands)
+        for figures in FIGURES:
+            record |= figures(plan, folder, commands)
+    except SpeechRNNError as error:
+        record["error"] = str(error)
+    write_atomically(folder / RECORD, json_text(record).encode())
+    return record
+
+
+def training_command(plan: Plan, encoder: str, seed: int) -> list[str]:
+    """What ``speechrnn`` is called with: it gives the cell's bundle again, anywhere."""
+    question = plan.question
+    return [
+        *("train", "--data", question.train, "--val", question.val),
+        *("--config", str(plan.recipe_file(encoder)), "--set", f"train.seed={seed}"),
+        *("--out", str(plan.cell(encoder, seed) / BUNDLE)),
+    ]
+
+
+def _train(bundle: Path, arguments: list[str], commands: Commands) -> None:
+    """Train, or go on where a training was stopped."""
+    finished = is_bundle(bundle) and read_bundle(bundle).training.get("finished")
+    if finished:
+        return
+    # Without a checkpoint there may be the bundle of a first epoch.
+    begun = checkpoint_path(bundle).exists()
+    commands.speechrnn(*arguments, "--resume" if begun else "--force")
+
+
+def _training_figures(plan: Plan, folder: Path, commands: Commands) -> dict[str, Any]:
+    """Time, speed and course of the training, from the bundle's log.
+
+    ``train_s`` is the time that batches took, without the validations between them; ``course`` is
+    ``[seconds, accuracy]`` of each validation.
+    """
+    del plan, commands
+    log, seconds = read_log(folder / BUNDLE), 0.0
+    course = []
+    for entry in log:
+        seconds += entry.get("seconds", 0.0)
+        if "val_accuracy" in entry:
+            course.append([round(seconds, 2), entry["val_accuracy"]])
+    info = read_bundle(folder / BUNDLE)
+    return {
+        "parameters": info.num_parameters,
+        "train_s": round(seconds, 2),
+        "clips_per_second": statistics.median(entry["clips_per_second"] for entry in log),
+        "best_epoch": info.training["best_epoch"],
+        "epochs": len(log),
+        "course": course,
+    }
+
+
+def _evaluation_figures(plan: Plan, folder: Path, commands: Commands) -> dict[str, Any]:
+    """Accuracy and error rates on the validation data."""
+    out = folder / EVALUATION
+    arguments = ("evaluate", folder / BUNDLE, "--data", plan.question.val, "--split", "all")
+    commands.speechrnn(*arguments, "--json", out)
+    found = json.loads(out.read_text(encoding="utf-8"))
+    return {key: found[key] for key in ("accuracy", "interval", "wer", "cer", "utterances")}
+
+
+# What is found out about a trained cell, each from (plan, folder of the cell, commands); another
+# figure is another function here, and a column in ``table.COLUMNS``.
+FIGURES: tuple[Callable[[Plan, Path, Commands], dict[str, Any]], ...] = (
+    _training_figures,
+    _evaluation_figures,
+)
+
+
+def progress_of(plan: Plan, encoder: str, seed: int) -> str:
+    """How far the training of a cell is, in words."""
+    bundle = plan.cell(encoder, seed) / BUNDLE
+    if not (bundle / HEADER).exists():
+        return ""
+    try:
+        log = read_log(bundle)
+    except (OSError, ValueError):  # it is just being replaced
+        return ""
+    validated = [entry["val_accuracy"] for entry in log if "val_accuracy" in entry]
+    return f"epoch {log[-1]['epoch']}, val {100 * validated[-1]:.1f} %" if validated else ""
