@@ -97,11 +97,33 @@ def _evaluation_figures(plan: Plan, folder: Path, commands: Commands) -> dict[st
     return {key: found[key] for key in ("accuracy", "interval", "wer", "cer", "utterances")}
 
 
+def _gradient_figures(plan: Plan, folder: Path, commands: Commands) -> dict[str, Any]:
+    """How an error changes on its way back through the layer that loses most of it.
+
+    ``gradient_rate``, in decades a second of sound, with the trained weights on made sound; nothing
+    where it cannot be measured.
+    """
+    file = folder / "gradients.json"
+    try:
+        commands.speechrnn("diagnose", "gradients", str(folder / BUNDLE), "--json", str(file))
+        found = json.loads(file.read_text(encoding="utf-8"))["measurements"]
+    except (SpeechRNNError, OSError, ValueError):
+        return {}
+    rates = [
+        layer["decades_per_second"]
+        for one in found
+        if one["weights"] == "trained"
+        for layer in one["layers"]
+    ]
+    return {"gradient_rate": min(rates)} if rates else {}
+
+
 # What is found out about a trained cell, each from (plan, folder of the cell, commands); another
 # figure is another function here, and a column in ``table.COLUMNS``.
 FIGURES: tuple[Callable[[Plan, Path, Commands], dict[str, Any]], ...] = (
     _training_figures,
     _evaluation_figures,
+    _gradient_figures,
 )
 
 

@@ -57,15 +57,15 @@ def summarise(
 def _row(plan: Plan, name: str, records: Sequence[Row], files: Row) -> dict[str, Any]:
     """An encoder: ``settings``, ``size``, ``parameters``, ``multiply_adds``, and over its seeds
 
-    ``accuracy``, ``wer``, ``train_s``, ``clips_per_second`` as :func:`mean_interval` has them, and
-    ``courses``; of one seed's files ``files`` (by kind ``bytes``, ``latency_ms``, ``memory_mb``)
-    and ``lengths_ms``. What is not known is None or empty.
+    ``accuracy``, ``wer``, ``train_s``, ``clips_per_second``, ``gradient_rate`` as
+    :func:`mean_interval` has them, and ``courses``; of one seed's files ``files`` (by kind
+    ``bytes``, ``latency_ms``, ``memory_mb``) and ``lengths_ms``. What is not known is None or empty.
     """
     contender = next(c for c in plan.contenders if c.name == name)
     trained = [record for record in records if "error" not in record]
     over_seeds = {
-        key: mean_interval([record[key] for record in trained])
-        for key in ("accuracy", "wer", "train_s", "clips_per_second")
+        key: mean_interval([record[key] for record in trained if key in record])
+        for key in ("accuracy", "wer", "train_s", "clips_per_second", "gradient_rate")
     }
     return {
         "encoder": name,
@@ -183,6 +183,7 @@ COLUMNS: tuple[tuple[str, Callable[[Row], str]], ...] = (
     ("training clips/s", lambda row: _rounded((row["clips_per_second"] or {}).get("mean"))),
     *((f"{kind}, 1 s", _file_cell(kind)) for kind in KINDS),
     ("peak memory MB", _memory),
+    ("gradient, decades/s", lambda row: _rounded((row["gradient_rate"] or {}).get("mean"), 1, 1)),
 )
 
 
