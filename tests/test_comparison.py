@@ -81,6 +81,11 @@ class Pretended(Commands):
             share = 0.9 if "gru" in words[1] else 0.7 + 0.01 * int(Path(words[1]).parts[-2][-1])
             figures = {"interval": [0, 1], "wer": 1 - share, "cer": 0.1, "utterances": 40}
             Path(value["--json"]).write_text(json.dumps({"accuracy": share, **figures}))
+        elif words[0] == "diagnose":
+            layers = [{"decades_per_second": -1.5}, {"decades_per_second": -0.5}]
+            one = {"weights": "trained", "layers": layers}
+            other = {"weights": "initial", "layers": [{"decades_per_second": -9.0}]}
+            Path(value["--json"]).write_text(json.dumps({"measurements": [one, other]}))
         else:
             Path(value["--to"]).parent.mkdir(exist_ok=True)
             shutil.copyfile(self.tflite, value["--to"])
@@ -271,7 +276,7 @@ def test_a_finished_training_without_a_record_is_measured_alone(
     (plan.cell("gru", 0) / "cell.json").unlink()
     pretended.called.clear()
     run.run_comparison(plan)
-    assert [words[0] for words in pretended.called] == ["evaluate"]
+    assert [words[0] for words in pretended.called] == ["evaluate", "diagnose"]
 
 
 def test_a_cell_whose_loss_is_no_number_says_so_and_the_others_go_on(
@@ -341,6 +346,7 @@ def test_the_table_holds_what_was_measured(plan: Plan, pretended: type[Pretended
         assert row["parameters"] == f"{contender.parameters:,}"
         assert row["int8, 1 s"].endswith("kB, 1.50 ms")
         assert row["peak memory MB"] == "50, 60 s: 80"
+        assert row["gradient, decades/s"] == "-1.5"
         assert float(row["multiply-adds of 1 s, M"]) > 0
     text = markdown(summary)
     for record in summary["cells"]:

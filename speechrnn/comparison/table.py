@@ -59,7 +59,7 @@ def _row(plan: Plan, name: str, records: Sequence[Row], files: Row) -> dict[str,
 
     ``accuracy``, ``wer``, ``train_s``, ``clips_per_second``, ``gradient_rate`` as
     :func:`mean_interval` has them, and ``courses``; of one seed's files ``files`` (by kind
-    ``bytes``, ``latency_ms``, ``memory_mb``) and ``lengths_ms``. What is not known is None or empty.
+    ``bytes``, ``latency_ms``, ``memory_mb``) and ``lengths_ms``. Unknown is None or empty.
     """
     contender = next(c for c in plan.contenders if c.name == name)
     trained = [record for record in records if "error" not in record]
