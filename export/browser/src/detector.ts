@@ -1,0 +1,62 @@
+/** Answers -> events: averaged, held against a threshold, silent for a second after each. */
+
+/** What was heard: a command, at the middle of its window; or an utterance, at its first word. */
+export interface Heard {
+  text: string;
+  confidence: number;
+  timeS: number;
+  /** Begin and end of the window, or of the words. */
+  spanS: [number, number];
+}
+
+// As speechrnn/decoding/detect.py has them, in seconds: windows, from one to the next, how much
+// of the answers is averaged, and how long it is silent after an event.
+export const WINDOW_S = 1.0;
+export const HOP_S = 0.2;
+const SMOOTHED_S = 0.4;
+const SILENT_S = 1.0;
+
+/** Raises events from the answers to windows as they come. */
+export class Detector {
+  private readonly recent: Float32Array[] = [];
+  private readonly smoothing: number;
+  private readonly silent: number;
+  private windows = 0;
+  private quietBefore = 0;
+
+  constructor(
+    private readonly labels: string[],
+    private readonly windowS: number,
+    private readonly hopS: number,
+    private readonly firstS: number,
+  ) {
+    this.smoothing = Math.max(1, Math.round(SMOOTHED_S / hopS));
+    this.silent = Math.max(1, Math.ceil(SILENT_S / hopS - 1e-9));
+  }
+
+  push(probabilities: Float32Array, threshold: number): Heard | undefined {
+    this.recent.push(probabilities);
+    if (this.recent.length > this.smoothing) this.recent.shift();
+    const window = this.windows++;
+    const sum = (label: number) => this.recent.reduce((all, answer) => all + answer[label]!, 0);
+    const mean = this.labels.map((_, label) => sum(label) / this.recent.length);
+    const best = indexOfLargest(mean);
+    const [text, confidence] = [this.labels[best]!, mean[best]!];
+    if (window < this.quietBefore || !(confidence >= threshold) || !isCommand(text)) return undefined;
+    this.quietBefore = window + this.silent;
+    const beginS = this.firstS + window * this.hopS;
+    const timeS = Math.max(0, beginS + this.windowS / 2);
+    return { text, confidence, timeS, spanS: [beginS, beginS + this.windowS] };
+  }
+}
+
+/** Whether a label may raise an event: `_silence_` and `_unknown_` are no commands. */
+export function isCommand(label: string): boolean {
+  return !(label.startsWith('_') && label.endsWith('_'));
+}
+
+export function indexOfLargest(values: ArrayLike<number>): number {
+  let best = 0;
+  for (let index = 1; index < values.length; index++) if (values[index]! > values[best]!) best = index;
+  return best;
+}
