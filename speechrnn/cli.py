@@ -17,6 +17,7 @@ from speechrnn import (
     diagnose_commands,
     listen_command,
     model_commands,
+    serve_command,
     transcribe_command,
 )
 from speechrnn.cli_options import (
@@ -263,23 +264,13 @@ def make_parser() -> argparse.ArgumentParser:
     lm.add_argument("--force", action="store_true", help="replace an existing file")
 
     listen = add(choices, "listen", "hear commands in sound as it comes", listen_command)
-    listen.add_argument("model", metavar="F.tflite", help="from speechrnn export")
-    listen.add_argument(
-        "--threshold", type=share, metavar="P", help="least confidence; default: the model's"
-    )
-    listen.add_argument(
-        "--from-file",
-        metavar="F",
-        help="play a recording; default: standard input, where it is "
-        "no terminal, as 16-bit samples at the model's rate, else the microphone",
-    )
-    listen.add_argument(
-        "--speed", type=amount, metavar="X", help="of the file: 1 as it was, 0 at once; default: 1"
-    )
-    listen.add_argument("--device", metavar="NAME", help="the microphone; default: the system's")
+    listen_command.add_options(listen)
 
     compare = add(choices, "compare", "train encoders of one budget alike", compare_command)
     compare_command.add_options(compare)
+
+    serve = add(choices, "serve", "open the page that hears commands in the browser", serve_command)
+    serve_command.add_options(serve)
 
     info = add(choices, "info", "what a model says about itself", model_commands)
     add_model(info)

@@ -14,6 +14,7 @@ import time
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from typing import TYPE_CHECKING, Any, cast
 
+from speechrnn.cli_options import amount, share
 from speechrnn.commands import OK, complain
 from speechrnn.errors import ConfigError, MissingExtraError
 
@@ -27,6 +28,24 @@ if TYPE_CHECKING:
 CHUNKS_PER_S = 40
 # The level meter: from silence to full scale, and how often it is drawn.
 METER_CELLS, METER_FLOOR_DB, METER_S = 30, -60.0, 0.1
+
+
+def add_options(listen: argparse.ArgumentParser) -> None:
+    """What the command takes."""
+    listen.add_argument("model", metavar="F.tflite", help="from speechrnn export")
+    listen.add_argument(
+        "--threshold", type=share, metavar="P", help="least confidence; default: the model's"
+    )
+    listen.add_argument(
+        "--from-file",
+        metavar="F",
+        help="play a recording; default: standard input, where it is "
+        "no terminal, as 16-bit samples at the model's rate, else the microphone",
+    )
+    listen.add_argument(
+        "--speed", type=amount, metavar="X", help="of the file: 1 as it was, 0 at once; default: 1"
+    )
+    listen.add_argument("--device", metavar="NAME", help="the microphone; default: the system's")
 
 
 def listen(options: argparse.Namespace) -> int:

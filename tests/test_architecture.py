@@ -94,6 +94,7 @@ LAYERS = [
     "comparison",
     "transcribe",
     "demo",
+    "page_server",
     "training_options",
     "commands",
     "cli_options",
@@ -103,6 +104,7 @@ LAYERS = [
     "transcribe_command",
     "listen_command",
     "compare_command",
+    "serve_command",
     "cli",
     "__init__",  # the public names
     "__main__",
