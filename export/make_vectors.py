@@ -38,7 +38,7 @@ SAMPLE = EXPORT.parent / "data" / "sample"
 FORMAT_VERSION = 1
 RATE_HZ, TONES_RATE_HZ = 16000, 8000
 # Names of the words' recordings and whose voice says them.
-WORDS = {"stop": "Henrique", "go": "Gene2", "left": "Diogo", "yes": "Gene2"}
+WORDS = {"stop": "Henrique", "go": "Gene2", "yes": "Gene2"}
 # What is said in the stream: word, voice, second.
 COMMANDS = (("right", "Henrique", 0.4), ("no", "aunty", 2.1), ("left", "Diogo", 3.3))
 COMMANDS_S = 5.5
@@ -46,7 +46,7 @@ TONES_HZ = {"go": 400, "turn on": 850, "نعم": 1700}
 # Tones of the stream, each with its second; the pause before the last ends an utterance.
 STREAM_TONES = (("turn on", 0.3), ("go", 0.9), ("نعم", 3.0))
 STREAM_TONES_S = 4.6
-NUM_TAKES = 4
+NUM_SPEAKERS, NUM_TAKES = 6, 3
 THRESHOLD, TONES_THRESHOLD = 0.7, 0.6
 CHUNKS = (400, 160, 4096, 1, 25000)
 
@@ -71,12 +71,12 @@ batch_size = 8
 learning_rate = 0.01
 weight_average = 0.0
 val_fraction = 0.3
-steps = 320
+steps = 400
 validations = 2
 keep = "last"
 """
 TONES_HEADS = {
-    "tones": "[head]\ntype = 'classification'\nattention_pooling = false\n",
+    "tones": "[head]\ntype = 'classification'\nattention_units = 16\n",
     "tones-sequences": (
         "[head]\ntype = 'ctc'\nplacement = 0.5\n[sequences]\nnum_words = [1, 4]\n"
         "snr_db = [30.0, 50.0]\n"
@@ -90,7 +90,7 @@ def main() -> None:
     if not parser.parse_args().keep_models:
         train_tones()
     for name, samples in sounds():
-        rate_hz = TONES_RATE_HZ if name.startswith("tones") else RATE_HZ
+        rate_hz = TONES_RATE_HZ if name.startswith("tone") else RATE_HZ
         soundfile.write(VECTORS / name, samples, rate_hz, "PCM_16")
     files = {
         "commands-en": MODELS / "commands-en.tflite",
@@ -118,7 +118,7 @@ def main() -> None:
 def sounds() -> Iterator[tuple[str, np.ndarray]]:
     """Name and samples, float within -1..1, of each recording."""
     yield "noise.wav", selftest_waveform(RATE_HZ)
-    yield "silence.wav", np.zeros(RATE_HZ)
+    yield "silence.wav", np.zeros(RATE_HZ // 2)
     spoken = {word: word_of(word, voice) for word, voice in WORDS.items()}
     for word, samples in spoken.items():
         yield f"{word}.wav", samples
@@ -169,7 +169,9 @@ def train_tones() -> None:
             if model == "tones":
                 store_threshold(bundle, TONES_THRESHOLD)
             to = VECTORS / f"{model}.tflite"
-            speechrnn("export", bundle, "--to", to, "--streaming", "--force")
+            speechrnn(
+                *("export", bundle, "--to", to, "--streaming", "--force", "--quantize", "dynamic")
+            )
 
 
 def write_tones(folder: Path) -> None:
@@ -177,12 +179,13 @@ def write_tones(folder: Path) -> None:
     rng = np.random.default_rng(0)
     for label, frequency_hz in (*TONES_HZ.items(), ("_silence_", 0)):
         (folder / label).mkdir(parents=True)
-        for shift, speaker in enumerate(("ann", "bob", "eve", "mia")):
-            for take in range(NUM_TAKES):
-                clip = tone(frequency_hz * (1 + 0.04 * (shift - 1.5)), rng.uniform(0.35, 0.6))
-                clip = clip * rng.uniform(0.3, 1) + 0.003 * rng.standard_normal(len(clip))
-                file = folder / label / f"{speaker}_nohash_{take}.wav"
-                soundfile.write(file, clip, TONES_RATE_HZ)
+        for speaker, take in itertools.product(range(NUM_SPEAKERS), range(NUM_TAKES)):
+            clip = tone(frequency_hz * (1 + 0.01 * speaker), rng.uniform(0.35, 0.6))
+            before, behind = rng.integers(0, TONES_RATE_HZ // 4, 2)
+            clip = np.pad(clip * rng.uniform(0.3, 1), (before, behind))
+            clip += 10 ** rng.uniform(-4, -2) * rng.standard_normal(len(clip))
+            file = folder / label / f"{speaker}_nohash_{take}.wav"
+            soundfile.write(file, clip, TONES_RATE_HZ)
 
 
 def speechrnn(*arguments: object) -> None:
