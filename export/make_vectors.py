@@ -15,6 +15,7 @@ import hashlib
 import itertools
 import json
 import os
+import re
 import subprocess
 import sys
 import tempfile
@@ -107,9 +108,15 @@ def main() -> None:
     }
     vectors = [vector(model, files[model], sound) for model, sound in chosen()]
     document = {"format_version": FORMAT_VERSION, "models": models, "vectors": vectors}
-    text = json.dumps(document, indent=1, ensure_ascii=False)
-    (VECTORS / "vectors.json").write_text(text + "\n", encoding="utf-8")
+    (VECTORS / "vectors.json").write_text(as_text(document), encoding="utf-8")
     print(f"{VECTORS}: {len(vectors)} vectors of {len(models)} models")
+
+
+def as_text(document: dict[str, Any]) -> str:
+    """JSON, each list of numbers on a line."""
+    text = json.dumps(document, indent=1, ensure_ascii=False)
+    numbers = re.compile(r"\[\s*(-?\d[^][{}\"]*?)\s*\]")
+    return numbers.sub(lambda found: f"[{' '.join(found[1].split())}]", text) + "\n"
 
 
 # ------------------------------------------------------------------ sounds
@@ -158,19 +165,21 @@ def train_tones() -> None:
     """Train, pick a threshold, and export, with the command that everybody uses."""
     with tempfile.TemporaryDirectory(prefix="speechrnn-") as name:
         folder = Path(name)
-        write_tones(folder / "data")
+        write_tones(folder / "made_tones")
         for model, head in TONES_HEADS.items():
             recipe, bundle = folder / f"{model}.toml", folder / model
             recipe.write_text(TONES_RECIPE + head, encoding="utf-8")
             speechrnn(
-                *("train", "--data", folder / "data", "--out", bundle, "--config", recipe),
+                *("train", "--data", "made_tones", "--out", bundle, "--config", recipe),
                 *(("--set", "train.silence_fraction=0.1") if model != "tones" else ()),
+                folder=folder,
             )
             if model == "tones":
                 store_threshold(bundle, TONES_THRESHOLD)
             to = VECTORS / f"{model}.tflite"
             speechrnn(
-                *("export", bundle, "--to", to, "--streaming", "--force", "--quantize", "dynamic")
+                *("export", bundle, "--to", to, "--streaming", "--force", "--quantize", "dynamic"),
+                folder=folder,
             )
 
 
@@ -188,8 +197,10 @@ def write_tones(folder: Path) -> None:
             soundfile.write(file, clip, TONES_RATE_HZ)
 
 
-def speechrnn(*arguments: object) -> None:
-    subprocess.run([sys.executable, "-m", "speechrnn", *map(str, arguments)], check=True)
+def speechrnn(*arguments: object, folder: Path) -> None:
+    """Run a command there: what it is given is kept in the model."""
+    command = [sys.executable, "-m", "speechrnn", *map(str, arguments)]
+    subprocess.run(command, check=True, cwd=folder)
 
 
 # ------------------------------------------------------------------ answers
@@ -244,6 +255,7 @@ def streamed(
     sizes = itertools.cycle(CHUNKS)
     found: dict[str, Any] = {"threshold": threshold, "chunks": list(CHUNKS)}
     heard = StreamingRecognizer(file, threshold=threshold)
+    answers = remember_answers(heard)
     feed, finish = (
         (heard.feed_utterances, heard.finish_utterances)
         if of_sequences
@@ -256,11 +268,33 @@ def streamed(
         events += feed(waveform[place : place + size])
         place += size
     events += finish()
-    return found | {"events": [event_of(event) for event in events]}
+    records = map(event_of, events)
+    found["events"] = [record for record in records if record["text"]]
+    return found | {"answers": [rounded(answer) for answer in answers]}
+
+
+def remember_answers(heard: StreamingRecognizer) -> list[np.ndarray]:
+    """The answers that events are raised from, as they come: of windows, or of steps."""
+    answers: list[np.ndarray] = []
+    source = heard._source
+
+    class Remembering:
+        def feed(self, samples: np.ndarray) -> list[np.ndarray]:
+            return remember(source.feed(samples))
+
+        def finish(self) -> list[np.ndarray]:
+            return remember(source.finish())
+
+    def remember(found: list[np.ndarray]) -> list[np.ndarray]:
+        answers.extend(found)
+        return found
+
+    heard._source = Remembering()
+    return answers
 
 
 def event_of(event: Detection | Transcript) -> dict[str, Any]:
-    """Of an utterance the time is that of its first word's beginning."""
+    """Of an utterance the time is that of its first word's beginning; one in doubt has no text."""
     if isinstance(event, Detection):
         text, time_s = event.label, event.time_s
     else:
