@@ -4,7 +4,7 @@ VENV ?= .venv
 RUN = $(VENV)/bin
 
 .PHONY: demo test test-heavy lint quality sequences benchmarks lock sample models \
-  vectors clean
+  vectors clients clean
 
 demo: $(VENV)/demo.installed          ## words -> train -> evaluate -> export -> transcribe
 	$(RUN)/speechrnn demo
@@ -47,6 +47,9 @@ models: $(VENV)/dev.installed         ## export/models anew: the ready models an
 
 vectors: $(VENV)/dev.installed        ## export/vectors anew: what every client is tested against, minutes
 	$(RUN)/python export/make_vectors.py
+
+clients: $(VENV)/dev.installed        ## build and test every client of a .tflite that can be built here
+	$(RUN)/python export/check_clients.py
 
 clean:
 	rm -rf $(VENV) demo build *.egg-info .pytest_cache .ruff_cache .mypy_cache .hypothesis
