@@ -44,6 +44,7 @@ sample: $(VENV)/dev.installed         ## data/sample anew: a few recordings and 
 
 models: $(VENV)/dev.installed         ## export/models anew: the ready models and their cards, an hour
 	$(RUN)/python export/make_models.py
+	$(RUN)/python export/make_vectors.py --keep-models
 
 vectors: $(VENV)/dev.installed        ## export/vectors anew: what every client is tested against, minutes
 	$(RUN)/python export/make_vectors.py

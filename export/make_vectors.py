@@ -42,7 +42,7 @@ RATE_HZ, TONES_RATE_HZ = 16000, 8000
 WORDS = {"stop": "Henrique", "go": "Gene2", "yes": "Gene2"}
 # What is said in the stream: word, voice, second.
 COMMANDS = (("right", "Henrique", 0.4), ("no", "aunty", 2.1), ("left", "Diogo", 3.3))
-COMMANDS_S = 5.5
+COMMANDS_S = 5.2
 TONES_HZ = {"go": 400, "turn on": 850, "نعم": 1700}
 # Tones of the stream, each with its second; the pause before the last ends an utterance.
 STREAM_TONES = (("turn on", 0.3), ("go", 0.9), ("نعم", 3.0))

@@ -48,6 +48,8 @@ def read_model(path):
             about = json.loads(archive.read("speechrnn.json"))
     except (zipfile.BadZipFile, KeyError, ValueError) as error:
         raise Refused(f"{path}: carries no metadata of speechrnn; was it cut short?") from error
+    if not isinstance(about, dict):
+        raise Refused(f"{path}: speechrnn.json in it is damaged; export it again")
     if about.get("format") != FORMAT or about.get("format_version") != FORMAT_VERSION:
         got = f"{about.get('format')} {about.get('format_version')}"
         raise Refused(f"{path}: is of format {got}, expected {FORMAT} {FORMAT_VERSION}")
@@ -62,10 +64,10 @@ def read_wav(path, rate_hz, longest_s):
     try:
         with wave.open(path) as sound:
             channels, width, rate = sound.getparams()[:3]
-            seconds = sound.getnframes() / rate
             if (channels, width, rate) != (1, 2, rate_hz):
                 got = f"{channels} channels, {8 * width} bits, {rate} Hz"
                 raise Refused(f"{path}: {got}; expected 1 channel, 16 bits, {rate_hz} Hz")
+            seconds = sound.getnframes() / rate_hz
             if seconds > longest_s:
                 raise Refused(f"{path}: {seconds:.0f} s, expected at most {longest_s}; cut it")
             content = sound.readframes(sound.getnframes())
