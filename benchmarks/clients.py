@@ -25,7 +25,7 @@ from provenance import append_table
 ROOT = Path(__file__).parents[1]
 RESULTS = Path(__file__).parent / "results" / "clients.md"
 SOUND = VECTORS / "stop.wav"
-ROUNDS, MANY = 21, 200
+ROUNDS, MANY = 11, 1000
 
 
 def main() -> None:
