@@ -3,7 +3,8 @@ PYTHON ?= python3
 VENV ?= .venv
 RUN = $(VENV)/bin
 
-.PHONY: demo test test-heavy lint quality sequences benchmarks lock sample models clean
+.PHONY: demo test test-heavy lint quality sequences benchmarks lock sample models \
+  vectors clients clean
 
 demo: $(VENV)/demo.installed          ## words -> train -> evaluate -> export -> transcribe
 	$(RUN)/speechrnn demo
@@ -43,6 +44,13 @@ sample: $(VENV)/dev.installed         ## data/sample anew: a few recordings and 
 
 models: $(VENV)/dev.installed         ## export/models anew: the ready models and their cards, an hour
 	$(RUN)/python export/make_models.py
+	$(RUN)/python export/make_vectors.py --keep-models
+
+vectors: $(VENV)/dev.installed        ## export/vectors anew: what every client is tested against, minutes
+	$(RUN)/python export/make_vectors.py
+
+clients: $(VENV)/dev.installed        ## build and test every client of a .tflite that can be built here
+	$(RUN)/python export/check_clients.py
 
 clean:
 	rm -rf $(VENV) demo build *.egg-info .pytest_cache .ruff_cache .mypy_cache .hypothesis

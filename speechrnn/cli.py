@@ -215,7 +215,7 @@ def make_parser() -> argparse.ArgumentParser:
 
     export = add(choices, "export", "write a bundle as one .tflite", model_commands)
     export.add_argument("model", type=Path, metavar="BUNDLE")
-    export.add_argument("--to", type=Path, required=True, metavar="F.tflite")
+    export.add_argument("--to", type=Path, required=True, metavar="F.tflite", help="or F.h, as C")
     export.add_argument(
         "--quantize",
         choices=("none", "float16", "dynamic", "int8", "int4"),

@@ -57,6 +57,8 @@ class _SharingBuilder(flatbuffers.Builder):
 class Graph:
     """A whole file: what :mod:`ai_edge_litert` reads from its schema, and what we do with it."""
 
+    BOOL = schema.TensorType.BOOL
+
     def __init__(self, content: bytes) -> None:
         self.model = schema.ModelT.InitFromObj(schema.Model.GetRootAs(content, 0))
 
@@ -181,6 +183,18 @@ class Graph:
         self.model.buffers += other.model.buffers
         self.model.subgraphs += other.subgraphs
         self.model.signatureDefs += other.model.signatureDefs
+
+    def keep_signature(self, name: str) -> None:
+        """Leave out every graph but this signature's, which must hold no loop."""
+        (kept,) = [one for one in self.model.signatureDefs if one.signatureKey == name.encode()]
+        graph = self.subgraphs[kept.subgraphIndex]
+        used = sorted({operator.opcodeIndex for operator in graph.operators})
+        for operator in graph.operators:
+            operator.opcodeIndex = used.index(operator.opcodeIndex)
+        self.model.operatorCodes = [self.model.operatorCodes[index] for index in used]
+        self.model.subgraphs, self.model.signatureDefs = [graph], [kept]
+        kept.subgraphIndex = 0
+        self.compact()
 
     def replace_outputs(self, by: Mapping[int, int]) -> None:
         """Answer with other tensors of the main graph, under the names of those they stand for."""

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import argparse
+import tempfile
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 from speechrnn.commands import OK, write_json
@@ -14,10 +16,12 @@ if TYPE_CHECKING:
 
 # Recordings to calibrate integers on: ranges hardly widen beyond.
 MOST_CALIBRATION = 200
+# A file that is called so is for a C compiler, and has its array beside it.
+C_HEADER = ".h"
 
 
 def export(options: argparse.Namespace) -> int:
-    """Write a bundle as a .tflite."""
+    """Write a bundle as a .tflite, or as C."""
     from speechrnn.bundle import read_bundle
     from speechrnn.datasets.manifest import read_data
     from speechrnn.datasets.reading import load_waveforms
@@ -30,6 +34,8 @@ def export(options: argparse.Namespace) -> int:
         )
     if options.max_loss is not None and not options.check:
         raise ConfigError("--max-loss: is of the recordings of --check DATA; expected these too")
+    if options.to.suffix == C_HEADER:
+        return _export_c(options)
     check_out(options.to, options.force)
     rate_hz = read_bundle(options.model).sections["features"]["sample_rate_hz"]
 
@@ -60,6 +66,35 @@ def export(options: argparse.Namespace) -> int:
     print(
         f"{result.path}: {result.num_bytes / 1e6:.2f} MB, {len(result.operators)} kinds of builtin "
         f"operators, self-test within {result.selftest_difference:.1e} of the bundle"
+    )
+    return OK
+
+
+def _export_c(options: argparse.Namespace) -> int:
+    """Write the step of a stream as C, for microcontrollers."""
+    from speechrnn.export.microcontroller import write_c
+    from speechrnn.export.pipeline import check_out, export_bundle
+    from speechrnn.runtime import read_metadata
+
+    if not options.streaming:
+        raise ConfigError(
+            f"{options.to}: a microcontroller takes sound chunk by chunk; add --streaming"
+        )
+    if options.quantize != "none" or options.batch or options.check:
+        raise ConfigError(
+            f"{options.to}: TFLite Micro runs the step of a stream in float32; expected no "
+            "--quantize, no --batch, no --check"
+        )
+    for place in (options.to, options.to.with_suffix(".c")):
+        check_out(place, options.force)
+    with tempfile.TemporaryDirectory(prefix="speechrnn-") as folder:
+        file = Path(folder) / "model.tflite"
+        export_bundle(options.model, file, streaming=True, log=options.log)
+        step = write_c(read_metadata(file), options.to)
+    print(
+        f"{options.to}, {options.to.with_suffix('.c')}: {len(step.model) / 1e3:.0f} kB of "
+        f"constants, an arena of some {step.arena_bytes / 1e3:.0f} kB, "
+        f"{len(step.operators)} kinds of operators"
     )
     return OK
 

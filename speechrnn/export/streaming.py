@@ -10,6 +10,7 @@ it pools. No loop is left: a chunk's steps follow each other in the graph.
 from __future__ import annotations
 
 import functools
+import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from typing import Any
@@ -130,7 +131,7 @@ def answer_chunk(
         last = position * plan.steps + plan.first_step + plan.steps
         steps = last - plan.pooled + tf.range(plan.pooled)
         # One of them is true at least: a first call that has none yet answers to zeros.
-        inside = (steps >= 0) & (steps < tf.maximum(tracer.total(), 1))
+        inside = (steps >= 0) & (steps * tracer.stride() < tf.maximum(num_frames, 1))
         inside |= (tf.range(plan.pooled) == plan.pooled - 1) & (last <= 0)
         logits = model.head(window, frame_mask=inside[None], training=False)
         tracer.after.append(window)
@@ -171,12 +172,13 @@ class _Tracer:
         self.width = encoded.shape[-1]
         return encoded
 
-    def total(self) -> Any:
-        """Rows of the whole stream, where the encoder has got to."""
-        total = self.num_frames
-        for stride in self.strides:
-            total = (total + stride - 1) // stride
-        return total
+    def stride(self) -> int:
+        """Frames from a row to the next, where the encoder has got to.
+
+        Rows are counted up to the end of the stream by comparing frames: TFLite Micro does not
+        divide integers.
+        """
+        return math.prod(self.strides)
 
     def _indices(self) -> Any:
         return self.position * self.rows + self.first + tf.range(self.rows)
@@ -191,7 +193,8 @@ class _Tracer:
         del mask
         if self.num_frames is not None:
             places = self._indices()
-            inside = tf.cast((places >= 0) & (places < self.total()), tf.float32)
+            true = (places >= 0) & (places * self.stride() < self.num_frames)
+            inside = tf.cast(true, tf.float32)
             frames = frames * tf.reshape(inside, [1, -1, *[1] * (len(frames.shape) - 2)])
         # Offline, step j is of rows j * stride - kernel // 2 and following.
         first = (self.first - kernel + kernel // 2) // stride + 1

@@ -1,0 +1,35 @@
+/// Overlapping windows of sound that comes in pieces of any size.
+public struct Windows {
+  public static let windowS = 1.0
+  public static let hopS = 0.2
+
+  private let rateHz: Int
+  private let length: Int
+  private var waiting: [Float] = []
+  private var dropped = 0
+  private var count = 0
+
+  public init(rateHz: Int) {
+    self.rateHz = rateHz
+    self.length = Int((Windows.windowS * Double(rateHz)).rounded(.toNearestOrEven))
+  }
+
+  /// The windows that these samples fill, a second each.
+  public mutating func feed(_ samples: [Float]) -> [[Float]] {
+    waiting += samples
+    var windows: [[Float]] = []
+    while start + length <= waiting.count {
+      windows.append(Array(waiting[start..<start + length]))
+      count += 1
+    }
+    let done = min(start, waiting.count)
+    waiting.removeFirst(done)
+    dropped += done
+    return windows
+  }
+
+  /// The next window's first sample among those that wait; rounding does not add up.
+  private var start: Int {
+    Int((Double(count) * Windows.hopS * Double(rateHz)).rounded(.toNearestOrEven)) - dropped
+  }
+}
