@@ -13,6 +13,7 @@ import importlib.util
 import io
 import json
 import os
+import re
 import shutil
 import subprocess
 import sys
@@ -111,7 +112,9 @@ def check_browser(folder: Path) -> str:
         raise Skipped(f"{chromium}: no Chromium; set CHROMIUM to where it is")
     run("npm", "ci", cwd=browser)
     said = run("npm", "test", cwd=browser)
-    return next(line.strip() for line in said.splitlines() if line.strip().startswith("Tests"))
+    plain = re.sub(r"\x1b\[[0-9;]*m", "", said)
+    counted = re.search(r"^\s*Tests\s+(.*)$", plain, re.MULTILINE)
+    return f"npm test: {counted[1] if counted else 'passed'}"
 
 
 def check_ios(folder: Path) -> str:
