@@ -99,6 +99,13 @@ class SpeechModel(keras.Model):
         if keras.backend.backend() == "tensorflow":  # else "auto": on a GPU, XLA
             self.jit_compile = False  # which compiles anew for every length
 
+    @property
+    def learnt_variables(self) -> list[Any]:
+        """What training changes: by gradients, and as running statistics of normalised layers."""
+        kept = (*self.encoder.non_trainable_variables, *self.head.non_trainable_variables)
+        statistics = [variable for variable in kept if "seed_generator" not in variable.path]
+        return [*self.trainable_variables, *statistics]
+
     def call(self, inputs: Mapping[str, Any], training: bool = False) -> Any:
         """The training graph: padded batches with true lengths."""
         waveform, num_samples = inputs["waveform"], inputs["num_samples"]

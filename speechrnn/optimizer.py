@@ -30,22 +30,23 @@ def make_optimizer(config: TrainConfig, total_steps: int) -> keras.optimizers.Op
 
 
 class WeightAverage:
-    """A running mean of the trainable weights, which recognises new voices better than the last.
+    """A running mean of the learnt weights, which recognises new voices better than the last.
 
     The decay grows with the number of updates up to ``decay``, so that the first, random weights
-    are soon forgotten. Source: Polyak and Juditsky 1992; the warm-up is that of TensorFlow's
-    ``tf.train.ExponentialMovingAverage``.
+    are soon forgotten. Running statistics of batch normalisation are averaged alike: those of the
+    last weights are not those of the mean. Source: Polyak and Juditsky 1992; the warm-up is that of
+    TensorFlow's ``tf.train.ExponentialMovingAverage``.
     """
 
     def __init__(self, model: SpeechModel, decay: float) -> None:
         self._model, self._decay, self.updates = model, decay, 0
-        self.weights = trainable_weights(model)
+        self.weights = learnt_weights(model)
 
     def update(self) -> None:
         """Take the weights as they are now into the mean."""
         self.updates += 1
         decay = min(self._decay, self.updates / (9 + self.updates))
-        for mean, variable in zip(self.weights, self._model.trainable_variables, strict=True):
+        for mean, variable in zip(self.weights, self._model.learnt_variables, strict=True):
             mean += np.float32(1 - decay) * (ops.convert_to_numpy(variable) - mean)
 
     def applied(self) -> AbstractContextManager[None]:
@@ -56,7 +57,7 @@ class WeightAverage:
 @contextmanager
 def swapped_weights(model: SpeechModel, weights: Sequence[np.ndarray]) -> Iterator[None]:
     """A context in which the model has other weights."""
-    kept = trainable_weights(model)
+    kept = learnt_weights(model)
     assign_weights(model, weights)
     try:
         yield
@@ -64,12 +65,12 @@ def swapped_weights(model: SpeechModel, weights: Sequence[np.ndarray]) -> Iterat
         assign_weights(model, kept)
 
 
-def trainable_weights(model: SpeechModel) -> list[np.ndarray]:
+def learnt_weights(model: SpeechModel) -> list[np.ndarray]:
     """Copies of the weights that training changes."""
-    return [np.array(ops.convert_to_numpy(v)) for v in model.trainable_variables]
+    return [np.array(ops.convert_to_numpy(v)) for v in model.learnt_variables]
 
 
 def assign_weights(model: SpeechModel, weights: Sequence[np.ndarray]) -> None:
-    """Put values back as :func:`trainable_weights` gave them."""
-    for variable, value in zip(model.trainable_variables, weights, strict=True):
+    """Put values back as :func:`learnt_weights` gave them."""
+    for variable, value in zip(model.learnt_variables, weights, strict=True):
         variable.assign(value)

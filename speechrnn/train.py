@@ -32,9 +32,9 @@ from speechrnn.gradient_monitor import GradientMonitor
 from speechrnn.model import build_model
 from speechrnn.optimizer import (
     WeightAverage,
+    learnt_weights,
     make_optimizer,
     swapped_weights,
-    trainable_weights,
 )
 from speechrnn.progress import progress
 from speechrnn.recipe import Recipe
@@ -297,7 +297,7 @@ class _Session:
             )
             if self.config.keep == "last" or _is_better(metrics, self.best.get("metrics")):
                 self.best = {"epoch": entry["epoch"], "metrics": metrics}
-                self.best_weights = trainable_weights(self.model)
+                self.best_weights = learnt_weights(self.model)
                 self._save_bundle(finished=False)
 
     def _save(self, *, finished: bool) -> None:
@@ -373,7 +373,7 @@ class _Session:
         ):
             for i, variable in enumerate(variables):
                 variable.assign(found.arrays[f"{group}/{i}"])
-        weights = len(self.model.trainable_variables)
+        weights = len(self.model.learnt_variables)
         self.average.weights = [found.arrays[f"average/{i}"] for i in range(weights)]
         self.average.updates = found.progress["average_updates"]
         self.epoch, self.step = found.progress["epoch"], found.progress["step"]

@@ -25,6 +25,28 @@ LABELS = Labels(("yes", "no", "العربية", "go"))  # an order that no sorti
 # Settings with which every shared test runs. A registered name without an entry fails
 # test_architecture.py.
 ENCODER_SETTINGS: dict[str, dict[str, dict[str, Any]]] = {
+    "bc_resnet": {
+        "plain": {"tau": 0.5, "blocks": [1, 2, 1, 1], "num_bands": 16, "sub_bands": 2},
+        "strided": {
+            "tau": 0.75,
+            "blocks": [1, 1, 1, 1],
+            "num_bands": 8,
+            "sub_bands": 1,
+            "stride": 2,
+            "dropout": 0.4,
+        },
+    },
+    "ds_cnn": {
+        "bands": {"num_bands": 6, "width": 5, "num_layers": 2, "dropout": 0.4},
+        "coefficients": {
+            "num_bands": 0,
+            "width": 8,
+            "num_layers": 1,
+            "frame_stride": 3,
+            "band_stride": 1,
+            "block_stride": 2,
+        },
+    },
     "gru": {
         "one-way": {"units": 6, "num_layers": 1, "bidirectional": False},
         "two-way": {"units": 5, "num_layers": 2},
@@ -54,10 +76,27 @@ ENCODER_SETTINGS: dict[str, dict[str, dict[str, Any]]] = {
         },
         "deep": {"units": 5, "num_layers": 3, "residual": True, "layer_norm": True},
     },
+    "hybrid": {
+        "plain": {"width": 8, "num_blocks": 1, "num_heads": 2, "units": 5, "dropout": 0.4},
+        "conv-one-way": {
+            "width": 12,
+            "num_blocks": 2,
+            "num_heads": 3,
+            "kernel": 3,
+            "units": 6,
+            "two_way": False,
+            "conv_filters": 6,
+            "conv_stride": 2,
+        },
+    },
     "lstm": {
         "two-way": {"units": 5, "num_layers": 2},
         "one-way": {"units": 6, "num_layers": 1, "bidirectional": False, "layer_norm": True},
         "spectral": {"units": 5, "num_layers": 1, "spectral_filters": 3, "spectral_width": 7},
+    },
+    "mhatt_rnn": {
+        "each": {"units": 4, "num_layers": 2, "num_heads": 2, "width": 5, "dropout": 0.4},
+        "middle": {"units": 4, "num_layers": 1, "width": 5, "query": "middle", "stride": 2},
     },
     "transformer": {
         "plain": {"width": 8, "num_layers": 2, "num_heads": 2, "feed_forward": 1},
@@ -123,10 +162,15 @@ def _cases(
 
 
 def randomise(layer: Any, seed: int = 0, scale: float = 0.4) -> Any:
-    """Random values for every trainable variable, biases and gains included."""
+    """Random values for every variable, biases, gains and running statistics included."""
     rng = np.random.default_rng(seed)
     for variable in layer.trainable_variables:
         variable.assign(rng.normal(0, scale, variable.shape).astype(np.float32))
+    for variable in layer.non_trainable_variables:
+        if variable.path.endswith("running_mean"):
+            variable.assign(rng.normal(0, scale, variable.shape).astype(np.float32))
+        elif variable.path.endswith("running_variance"):
+            variable.assign(rng.uniform(0.5, 2, variable.shape).astype(np.float32))
     return layer
 
 

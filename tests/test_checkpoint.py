@@ -34,8 +34,13 @@ SECTIONS: dict[str, Any] = {
 }  # fmt: skip
 
 
-def recipe(**train: Any) -> Recipe:
-    return Recipe.from_mapping({**SECTIONS, "train": {**SECTIONS["train"], **train}})
+# Whose running statistics no gradient changes.
+NORMALISED = {"type": "ds_cnn", "num_bands": 8, "width": 6, "num_layers": 1}
+
+
+def recipe(encoder: dict[str, Any] | None = None, **train: Any) -> Recipe:
+    sections = {**SECTIONS, "encoder": encoder or SECTIONS["encoder"]}
+    return Recipe.from_mapping({**sections, "train": {**SECTIONS["train"], **train}})
 
 
 def fit(
@@ -86,6 +91,17 @@ def test_resumed_equals_uninterrupted_bit_for_bit(
     result = fit(tiny_data, tmp_path / "b", recipe(), resume=True)
     assert outcome(result.bundle) == outcome(whole)
     assert not checkpoint_path(result.bundle).exists()
+
+
+def test_batch_normalisation_resumes_bit_for_bit_too(
+    tiny_data: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+):
+    chosen = recipe(NORMALISED, epochs=2)
+    whole = fit(tiny_data, tmp_path / "whole", chosen).bundle
+    with monkeypatch.context() as patched:
+        stop_training(patched, after=4)
+        assert fit(tiny_data, tmp_path / "b", chosen).interrupted
+    assert outcome(fit(tiny_data, tmp_path / "b", chosen, resume=True).bundle) == outcome(whole)
 
 
 def test_ctrl_c_and_resume_equal_uninterrupted(

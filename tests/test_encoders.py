@@ -58,6 +58,10 @@ def junk_padded(seed: int = 0) -> tuple[np.ndarray, np.ndarray]:
     return frames, mask
 
 
+def has_statistics(layer: Any) -> bool:
+    return any("running_mean" in variable.path for variable in layer.non_trainable_variables)
+
+
 def difference_to_alone(layer: Any, config: Any, frames: np.ndarray, encoded: np.ndarray) -> float:
     differences = []
     for row, length in enumerate(LENGTHS):
@@ -135,7 +139,9 @@ def test_output_frames_takes_tensors_and_gives_one_frame_at_least_one_vector(con
     assert config.output_frames(1) >= 1
 
 
-@pytest.mark.parametrize("config", [c for c in encoder_cases() if c.values[0].conv_stride > 1])
+@pytest.mark.parametrize(
+    "config", [c for c in encoder_cases() if c.values[0].output_frames(2) == 1]
+)
 def test_the_strided_convolution_stays_in_step_however_long_the_padding_is(config):
     layer = built(config)
     true = random_frames(1, 10)
@@ -172,9 +178,10 @@ def test_a_bidirectional_encoder_sees_both_ends_from_each(config):
         other = frames.copy()
         bump = np.linspace(-3, 3, frames.shape[-1])  # a constant would be normalised away
         other[:, changed] += bump
-        if config.conv_stride > 1:  # a kernel may skip single frames: change a whole step
-            other[:, : config.conv_stride] += bump if changed == 0 else 0
-            other[:, -config.conv_stride :] += bump if changed == -1 else 0
+        stride = next(n for n in range(1, 12) if config.output_frames(n + 1) > 1)
+        if stride > 1:  # a kernel may skip single frames: change a whole step
+            other[:, :stride] += bump if changed == 0 else 0
+            other[:, -stride:] += bump if changed == -1 else 0
         assert np.abs(run(layer, other)[0, seen] - before[0, seen]).max() > 1e-5
 
 
@@ -209,7 +216,9 @@ def test_dropout_acts_while_training_and_only_then(config):
     first, second = (run(layer, frames, training=True) for _ in range(2))
     assert np.abs(first - second).max() > 1e-2
     without_dropout = run(plain, frames, training=True)
-    np.testing.assert_allclose(without_dropout, run(plain, frames), rtol=0, atol=TOLERANCE)
+    # Batch normalisation goes by the batch while training: then each time alike.
+    expected = run(plain, frames, training=has_statistics(plain))
+    np.testing.assert_allclose(without_dropout, expected, rtol=0, atol=TOLERANCE)
 
 
 @every_encoder

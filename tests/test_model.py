@@ -214,6 +214,24 @@ def test_every_encoder_goes_with_every_head(encoder, head):
     assert isinstance(model.config.head, type(HEADS.from_mapping(sections["head"])))
 
 
+@pytest.mark.heavy
+@pytest.mark.parametrize("encoder", sorted(ENCODER_SETTINGS))
+@pytest.mark.parametrize("head", sorted(HEAD_SETTINGS))
+def test_every_encoder_learns_with_every_head(encoder, head):
+    sections = {
+        "features": {"num_coefficients": 8, "normalisation": "utterance"},
+        "encoder": {"type": encoder},
+        "head": {"type": head},
+    }
+    model = build_model(ModelConfig.from_mapping(sections), LABELS, seed=1)
+    model.compile(optimizer=keras.optimizers.Adam(2e-3), jit_compile=False)
+    targets = [model.config.head.targets(text, LABELS) for text in ("no", "go", "yes", "العربية")]
+    x = {"waveform": padded_with_junk(), "num_samples": np.maximum(NUM_SAMPLES, 4000)}
+    y = {"targets": np.array(targets, np.int32), "num_targets": np.ones(4, np.int32)}
+    losses = [model.train_on_batch(x, y, return_dict=True)["loss"] for _ in range(30)]
+    assert losses[-1] < 0.5 * losses[0]
+
+
 # ------------------------------------------------------------------ the recogniser of a bundle
 
 

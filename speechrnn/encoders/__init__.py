@@ -36,5 +36,9 @@ class Encoder(Protocol):
         """
 
 
-from speechrnn.encoders import recurrent as recurrent  # noqa: E402  registers its encoders
+from speechrnn.encoders import bc_resnet as bc_resnet  # noqa: E402  registers its encoder
+from speechrnn.encoders import ds_cnn as ds_cnn  # noqa: E402
+from speechrnn.encoders import hybrid as hybrid  # noqa: E402
+from speechrnn.encoders import mhatt_rnn as mhatt_rnn  # noqa: E402
+from speechrnn.encoders import recurrent as recurrent  # noqa: E402
 from speechrnn.encoders import transformer as transformer  # noqa: E402

@@ -64,10 +64,9 @@ class SpectralConvolutions(layers.Layer):
         self.merge = layers.Dense(width, name="merge")
         self.merge_norm = layers.LayerNormalization(name="merge_norm")
 
-    def build(self, frames_shape: tuple[int | None, ...]) -> None:
+    def build(self, frames_shape: tuple[Any, ...]) -> None:
         """Make the matrix from coefficients to as many bands."""
-        size = frames_shape[-1]
-        self.bands = layers.Dense(size, kernel_initializer=_inverse_dct, name="bands")
+        self.bands = band_matrix(frames_shape[-1])
         self.built = True
 
     def call(self, frames: Any, frame_mask: Any = None) -> tuple[Any, Any]:
@@ -104,11 +103,16 @@ def padded(frames: Any, mask: Any, kernel: int, stride: int) -> tuple[Any, Any]:
     return ops.pad(frames, around), mask
 
 
+def band_matrix(num_bands: int) -> keras.Layer:
+    """A learnt matrix from cepstral coefficients to bands; see :class:`SpectralConvolutions`."""
+    return layers.Dense(num_bands, kernel_initializer=_inverse_dct, name="bands")
+
+
 def _inverse_dct(shape: tuple[int, ...], dtype: Any = None) -> Any:
     """From orthonormal DCT-II coefficients of unit variance to bands."""
-    size = shape[0]
-    coefficient, band = np.arange(size)[:, None], np.arange(shape[1])[None, :]
-    matrix = np.cos(np.pi * coefficient * (band + 0.5) / size) * np.sqrt(2 / size)
+    size, num_bands = shape
+    coefficient, band = np.arange(size)[:, None], np.arange(num_bands)[None, :]
+    matrix = np.cos(np.pi * coefficient * (band + 0.5) / num_bands) * np.sqrt(2 / num_bands)
     matrix[0] /= np.sqrt(2)
     matrix *= 2 / np.sqrt(1 + coefficient / 2)
     return ops.convert_to_tensor(matrix.astype(np.float32), dtype=dtype)

@@ -14,11 +14,12 @@ from speechrnn.encoders.convolution import (
     TimeConvolution,
     strided,
 )
+from speechrnn.encoders.settings import Settings
 from speechrnn.errors import ConfigError
 
 
 @dataclass(frozen=True)
-class Subsampling:
+class Subsampling(Settings):
     """Convolutions before the layers that an encoder is named after.
 
     Attributes:
@@ -46,23 +47,14 @@ class Subsampling:
         for name in ("conv_filters", "spectral_filters"):
             if getattr(self, name) < 0:
                 raise ConfigError(f"encoder.{name}: got {getattr(self, name)}, expected 0 or more")
-        if self.conv_filters and self.conv_kernel % 2 == 0:
-            raise ConfigError(
-                f"encoder.conv_kernel: got {self.conv_kernel}, expected an odd number"
-            )
+        if self.conv_filters:
+            self.require_odd("conv_kernel")
         if self.conv_stride > 1 and not self.conv_filters:
             raise ConfigError(
                 f"encoder.conv_stride: got {self.conv_stride} without a convolution; "
                 "expected 1, or set encoder.conv_filters"
             )
-        if not 0 <= self.dropout < 1:
-            raise ConfigError(f"encoder.dropout: got {self.dropout}, expected 0 <= dropout < 1")
-
-    def require_at_least_one(self, *names: str) -> None:
-        """Refuse settings below 1."""
-        for name in names:
-            if getattr(self, name) < 1:
-                raise ConfigError(f"encoder.{name}: got {getattr(self, name)}, expected at least 1")
+        self.require_fractions("dropout")
 
     def output_frames(self, num_frames: Any) -> Any:
         """Step j of the encoder is centred on frame j times all strides."""

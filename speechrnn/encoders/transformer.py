@@ -43,11 +43,7 @@ class Transformer(Subsampling):
     def __post_init__(self) -> None:
         super().__post_init__()
         self.require_at_least_one("width", "num_layers", "num_heads", "feed_forward")
-        if self.width % (2 * self.num_heads):
-            raise ConfigError(
-                f"encoder.width: got {self.width} for {self.num_heads} heads, expected a multiple "
-                f"of {2 * self.num_heads}: each head turns pairs of values"
-            )
+        check_heads(self.width, self.num_heads)
 
     # It needs the end, as a second direction does: it cannot stream.
     bidirectional = True
@@ -59,6 +55,15 @@ class Transformer(Subsampling):
     def build_layer(self) -> keras.Layer:
         """The encoder as a Keras layer."""
         return TransformerEncoder(self, name="encoder")
+
+
+def check_heads(width: int, num_heads: int) -> None:
+    """Refuse a width of which the heads cannot have equal parts, of pairs of values."""
+    if width % (2 * num_heads):
+        raise ConfigError(
+            f"encoder.width: got {width} for {num_heads} heads, expected a multiple of "
+            f"{2 * num_heads}: each head turns pairs of values"
+        )
 
 
 class SelfAttention(layers.Layer):

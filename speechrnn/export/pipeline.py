@@ -193,10 +193,10 @@ def check_streaming(config: ModelConfig) -> None:
             f"({features.window_ms:g}) to stream"
         )
     elif "bidirectional" not in (encoder := config.to_mapping()["encoder"]):
-        reason = (
-            f"encoder.type: got {encoder['type']!r}, of which every step sees the end; expected a "
-            "recurrent one"
-        )
+        why = "of which every step sees the end"
+        if not getattr(config.encoder, "bidirectional", False):
+            why = "which is not streamed"
+        reason = f"encoder.type: got {encoder['type']!r}, {why}; expected a recurrent one"
     elif encoder["bidirectional"]:
         reason = "encoder.bidirectional: got true, half of which begins at the end; expected false"
     if reason:
