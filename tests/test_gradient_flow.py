@@ -285,7 +285,7 @@ def test_an_encoder_is_measured_on_recordings(run_cli: Callable, tiny_data: Path
     [
         ((), "got neither, expected a BUNDLE or --encoder NAME"),
         (("b", "--encoder", "gru"), "got both, expected a BUNDLE or --encoder NAME"),
-        (("--encoder", "foo"), "encoder.type: got 'foo', expected one of gru"),
+        (("--encoder", "foo"), "encoder.type: got 'foo', expected one of bc_resnet, ds_cnn, gru"),
         (("missing",), "missing: no such bundle"),
         (("--encoder", "gru", "--frames", "5"), "--frames 5: expected 9 to 1000"),
         (("--encoder", "gru", "--frames", "1001"), "--frames 1001: expected 9 to 1000"),
