@@ -83,7 +83,14 @@ def test_a_budget_that_no_size_meets_says_what_sizes_give() -> None:
 # ------------------------------------------------------------------ every encoder
 
 
-@pytest.mark.parametrize("name", ENCODERS.names())
+# To be built takes BC-ResNet more than a second, a dozen times.
+SLOW = {"bc_resnet"}
+
+
+@pytest.mark.parametrize(
+    "name",
+    [pytest.param(n, marks=[pytest.mark.heavy] if n in SLOW else []) for n in ENCODERS.names()],
+)
 def test_some_size_of_every_encoder_keeps_to_a_budget(name: str) -> None:
     encoder = ENCODERS.from_mapping({"type": name})
     config = model_config(encoder)

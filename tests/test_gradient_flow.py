@@ -169,6 +169,7 @@ def test_rates_are_in_the_log_as_often_as_the_setting_says(tiny_data: Path, tmp_
     assert measured == [2, 4]
 
 
+@pytest.mark.heavy
 def test_a_measured_training_learns_the_same_and_resumes_to_the_same_log(
     tiny_data: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ):
