@@ -82,9 +82,12 @@ class Pretended(Commands):
             figures = {"interval": [0, 1], "wer": 1 - share, "cer": 0.1, "utterances": 40}
             Path(value["--json"]).write_text(json.dumps({"accuracy": share, **figures}))
         elif words[0] == "diagnose":
-            layers = [{"decades_per_second": -1.5}, {"decades_per_second": -0.5}]
+            layers = [
+                {"decades_per_second": 25 * rate, "decades_per_step": rate}
+                for rate in (-0.06, -0.02, -36.0)  # through the last comes nothing at all
+            ]
             one = {"weights": "trained", "layers": layers}
-            other = {"weights": "initial", "layers": [{"decades_per_second": -9.0}]}
+            other = {"weights": "initial", "layers": [{**layers[0], "decades_per_second": -9.0}]}
             Path(value["--json"]).write_text(json.dumps({"measurements": [one, other]}))
         else:
             Path(value["--to"]).parent.mkdir(exist_ok=True)
