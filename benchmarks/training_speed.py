@@ -109,12 +109,12 @@ def whole_recipe(preset: str) -> float:
     from speechrnn.datasets.examples import HeldExample
     from speechrnn.datasets.manifest import Utterance
     from speechrnn.labels import Labels
+    from speechrnn.training_data import TrainingData
 
     rng = np.random.default_rng(0)
     recipe = make_recipe(preset)
     labels = Labels(tuple(f"word {i:02}" for i in range(LABELS)))
-    session = train._Session(recipe, labels, Path("unused"))
-    session.train_examples = session.val_examples = [
+    examples = [
         HeldExample(
             Utterance(Path(f"{i}.wav"), labels.symbols[i % LABELS]),
             (0.1 * rng.standard_normal(16000)).astype(np.float32),
@@ -122,7 +122,9 @@ def whole_recipe(preset: str) -> float:
         )
         for i in range(CLIPS)
     ]
-    session.also_examples = []
+    data = TrainingData(labels, examples, examples, also=[], compose=None, left_out=())
+    session = train._Session(recipe, data, Path("unused"))
+    session.description = {}
     session.build()
 
     made = prefetch(batch for epoch in range(1, 999) for batch in session.shown.batches(epoch))
