@@ -31,8 +31,7 @@ sys.path.insert(0, str(Path(__file__).parent))
 from provenance import append_table
 
 from speechrnn.config import read_preset
-from speechrnn.datasets.manifest import read_data
-from speechrnn.datasets.reading import load_waveforms
+from speechrnn.datasets.reading import read_some
 from speechrnn.export.arithmetic import multiply_adds
 from speechrnn.export.integer import with_integers
 from speechrnn.export.ranges import find_ranges
@@ -222,9 +221,8 @@ def accuracy(bundle: str, data: str, calibration: str) -> str:
 
     model, info = load_bundle(bundle)
     rate_hz = info.sections["features"]["sample_rate_hz"]
-    rows = read_data(calibration)
-    seen, _ = load_waveforms(rows[:: -(-len(rows) // CALIBRATION)], rate_hz, 1)
-    loaded, _ = load_waveforms(read_data(data), rate_hz, 1)
+    seen = read_some(calibration, rate_hz, CALIBRATION)
+    loaded = read_some(data, rate_hz)
     lines = [
         "| file | accuracy % | against float32 | other answers | size kB |",
         "|---|---|---|---|---|",

@@ -132,26 +132,15 @@ class Speaker:
 
 def sized(name: str, parameters: int) -> Any:
     """The encoder of this name with as many parameters as its width can make."""
+    from speechrnn.comparison.budget import nearest, search_size
     from speechrnn.encoders import ENCODERS as registry
-    from speechrnn.errors import ConfigError
 
     known = {f.name for f in dataclasses.fields(registry.from_mapping({"type": name}))}
     settings = {"type": name, "num_layers": 1 if "units" in known else 2, "bidirectional": False}
     settings = {k: v for k, v in {**settings, **SHARED}.items() if k == "type" or k in known}
-    width = next((key for key in ("units", "width", "filters", "channels") if key in known), None)
-    if width is None:
-        sys.exit(f"--encoders {name}: no setting that says how wide it is")
-    allowed = []
-    for size in range(4, 1025):
-        try:
-            allowed.append(registry.from_mapping({**settings, width: size}))
-        except ConfigError:
-            continue
-    low, high = 0, len(allowed) - 1
-    while low < high:  # the first with at least as many
-        middle = (low + high) // 2
-        low, high = (middle + 1, high) if count(allowed[middle]) < parameters else (low, middle)
-    return min(allowed[max(0, low - 1) : low + 1], key=lambda c: abs(count(c) - parameters))
+    encoder = registry.from_mapping(settings)
+    tried = search_size(lambda size: count(encoder.resized(size)), parameters)
+    return encoder.resized(nearest(tried, parameters))
 
 
 def count(config: Any) -> int:

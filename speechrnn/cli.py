@@ -21,7 +21,6 @@ from speechrnn import (
     transcribe_command,
 )
 from speechrnn.cli_options import (
-    DEFAULT_PRESET,
     add,
     add_guidance,
     add_model,
@@ -288,34 +287,7 @@ def _add_diagnose(choices: argparse._SubParsersAction) -> None:
         "how far back through time an error reaches in each layer",
         diagnose_commands,
     )
-    gradients.add_argument("model", nargs="?", type=Path, metavar="BUNDLE", help="trained")
-    gradients.add_argument("--encoder", metavar="NAME", help="instead: with its first weights")
-    recipe = gradients.add_mutually_exclusive_group()
-    recipe.add_argument(
-        "--preset",
-        default=DEFAULT_PRESET,
-        help=f"of all else, and of what the encoder knows of it; default: {DEFAULT_PRESET}",
-    )
-    recipe.add_argument("--config", type=Path, metavar="F.toml", help="a recipe of your own")
-    gradients.add_argument(
-        "--set", action="append", default=[], metavar="KEY=VALUE", help="as in encoder.units=128"
-    )
-    gradients.add_argument(
-        "--frames",
-        type=int,
-        nargs="+",
-        default=[100, 1000],
-        metavar="N",
-        help="lengths of sequences, up to 1000; default: 100 1000",
-    )
-    gradients.add_argument(
-        "--data", metavar="DATA", help="recordings, joined to be long; default: made sound"
-    )
-    gradients.add_argument("--json", metavar="F", help="write the figures; - is standard output")
-    gradients.add_argument(
-        "--output", type=Path, metavar="DIR", help="write DIR/gradients.png and DIR/gradients.json"
-    )
-    gradients.add_argument("--seed", type=int, default=0, help="of first weights and made sound")
+    diagnose_commands.add_options(gradients)
 
 
 def _add_transcribe(choices: argparse._SubParsersAction) -> None:

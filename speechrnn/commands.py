@@ -7,6 +7,7 @@ a .tflite never sees Keras or TensorFlow.
 from __future__ import annotations
 
 import argparse
+import os
 import sys
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -26,6 +27,15 @@ def complain(text: str) -> None:
     line = "".join(c if c.isprintable() else c.encode("unicode_escape").decode() for c in text)
     if sys.stderr is not None:  # closed: there is nobody to tell
         print(line, file=sys.stderr)
+
+
+def refuse_folder(model: str) -> None:
+    """Raise a ConfigError where a bundle, or another folder, is given for a .tflite."""
+    if os.path.isdir(model):
+        raise ConfigError(
+            f"{model}: is a folder, expected a .tflite; of a bundle, "
+            f"speechrnn export {model} --to F.tflite"
+        )
 
 
 def demo(options: argparse.Namespace) -> int:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import argparse
-import hashlib
 import json
 from collections.abc import Sequence
 from pathlib import Path
@@ -171,6 +170,8 @@ def _overrides(
 
 def hash_of(rows: Sequence[Utterance]) -> str:
     """Of what is said where by whom, wherever the folder lies."""
+    import hashlib  # with OpenSSL: what other commands need not wait for
+
     said = [[*row.path.parts[-2:], row.text, row.speaker] for row in rows]
     return hashlib.sha256(json.dumps(said).encode()).hexdigest()[:16]
 

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import argparse
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from speechrnn.cli_options import DEFAULT_PRESET
 from speechrnn.commands import OK, check_json, write_json
 from speechrnn.errors import ConfigError, MissingExtraError, OutputError
 
@@ -16,6 +18,38 @@ if TYPE_CHECKING:
 # Recordings that sequences are made of.
 MOST_RECORDINGS = 200
 PICTURE, FIGURES = "gradients.png", "gradients.json"
+
+
+def add_options(gradients: argparse.ArgumentParser) -> None:
+    """What the command takes."""
+    gradients.add_argument("model", nargs="?", type=Path, metavar="BUNDLE", help="trained")
+    gradients.add_argument("--encoder", metavar="NAME", help="instead: with its first weights")
+    recipe = gradients.add_mutually_exclusive_group()
+    recipe.add_argument(
+        "--preset",
+        default=DEFAULT_PRESET,
+        help=f"of all else, and of what the encoder knows of it; default: {DEFAULT_PRESET}",
+    )
+    recipe.add_argument("--config", type=Path, metavar="F.toml", help="a recipe of your own")
+    gradients.add_argument(
+        "--set", action="append", default=[], metavar="KEY=VALUE", help="as in encoder.units=128"
+    )
+    gradients.add_argument(
+        "--frames",
+        type=int,
+        nargs="+",
+        default=[100, 1000],
+        metavar="N",
+        help="lengths of sequences, up to 1000; default: 100 1000",
+    )
+    gradients.add_argument(
+        "--data", metavar="DATA", help="recordings, joined to be long; default: made sound"
+    )
+    gradients.add_argument("--json", metavar="F", help="write the figures; - is standard output")
+    gradients.add_argument(
+        "--output", type=Path, metavar="DIR", help="write DIR/gradients.png and DIR/gradients.json"
+    )
+    gradients.add_argument("--seed", type=int, default=0, help="of first weights and made sound")
 
 
 def gradients(options: argparse.Namespace) -> int:
@@ -100,12 +134,9 @@ def _waveforms(options: argparse.Namespace, config: ModelConfig, size: int) -> n
 
     if not options.data:
         return diagnose.made_sound(config, size, options.seed)
-    from speechrnn.datasets.manifest import read_data
-    from speechrnn.datasets.reading import load_waveforms
+    from speechrnn.datasets.reading import read_some
 
-    rows = read_data(options.data)
-    chosen = rows[:: -(-len(rows) // MOST_RECORDINGS)]
-    loaded, _ = load_waveforms(chosen, config.features.sample_rate_hz, 1)
+    loaded = read_some(options.data, config.features.sample_rate_hz, MOST_RECORDINGS)
     return diagnose.joined([waveform for _, waveform in loaded], size)
 
 

@@ -24,10 +24,10 @@ from speechrnn.datasets.manifest import Utterance
 from speechrnn.datasets.reading import load_waveforms
 from speechrnn.decoding import Transcript
 from speechrnn.decoding.calibration import expected_calibration_error, reliability_bins
-from speechrnn.errors import AudioError, LabelError
+from speechrnn.errors import AudioError
 from speechrnn.noise import add_noise, load_noise, noise_segment
 from speechrnn.progress import progress
-from speechrnn.recognize import Model, batches_by_length
+from speechrnn.recognize import Model, batches_by_length, expected_answers
 
 # Signal to noise, dB, from an office to a voice that is drowned.
 SNRS_DB = (20.0, 15.0, 10.0, 5.0, 0.0, -5.0)
@@ -84,17 +84,13 @@ def evaluate_model(
         LabelError: A row's text is no label of the model.
         DataError: Broken recordings, unless ``skip_broken``; noise or background of no use.
     """
-    for row in rows:
-        try:
-            model.decoder.expected(row.text)
-        except LabelError as error:
-            raise LabelError(f"{row.path}: {error}") from error
+    expected_answers(model, rows)  # before a recording is read
     noises = load_noise(noise, model.sample_rate_hz) if noise is not None else []
     streams = load_background(background, model) if background else []
     loaded, broken = load_waveforms(
         rows, model.sample_rate_hz, model.min_samples, skip_broken=skip_broken
     )
-    truths = [model.decoder.expected(row.text) for row, _ in loaded]
+    truths = expected_answers(model, (row for row, _ in loaded))
     waveforms = [waveform for _, waveform in loaded]
     grammar = None
     if model.decoder.has_grammar or false_accepts is not None:

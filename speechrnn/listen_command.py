@@ -7,7 +7,6 @@ import dataclasses
 import io
 import json
 import math
-import os
 import queue
 import sys
 import time
@@ -15,7 +14,7 @@ from collections.abc import Callable, Iterable, Iterator, Sequence
 from typing import TYPE_CHECKING, Any, cast
 
 from speechrnn.cli_options import amount, share
-from speechrnn.commands import OK, complain
+from speechrnn.commands import OK, complain, refuse_folder
 from speechrnn.errors import ConfigError, MissingExtraError
 
 if TYPE_CHECKING:
@@ -56,11 +55,7 @@ def listen(options: argparse.Namespace) -> int:
         )
     if options.device is not None and options.from_file is not None:
         raise ConfigError("--device is a microphone and --from-file a recording; pass one of them")
-    if os.path.isdir(options.model):
-        raise ConfigError(
-            f"{options.model}: is a folder, expected a .tflite; of a bundle, "
-            f"speechrnn export {options.model} --to F.tflite"
-        )
+    refuse_folder(options.model)
     from speechrnn.runtime import StreamingRecognizer
 
     heard = StreamingRecognizer(options.model, threshold=options.threshold)

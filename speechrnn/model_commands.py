@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import argparse
-import tempfile
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -23,8 +22,7 @@ C_HEADER = ".h"
 def export(options: argparse.Namespace) -> int:
     """Write a bundle as a .tflite, or as C."""
     from speechrnn.bundle import read_bundle
-    from speechrnn.datasets.manifest import read_data
-    from speechrnn.datasets.reading import load_waveforms
+    from speechrnn.datasets.reading import read_some
     from speechrnn.export.pipeline import MOST_LOSS, check_out, export_bundle
 
     if options.calibrate and options.quantize != "int8" and not options.check:
@@ -40,10 +38,7 @@ def export(options: argparse.Namespace) -> int:
     rate_hz = read_bundle(options.model).sections["features"]["sample_rate_hz"]
 
     def recordings(data: str | None, most: int | None = None) -> list[Labelled]:
-        if not data:
-            return []
-        rows = read_data(data)
-        return load_waveforms(rows[:: -(-len(rows) // most) if most else 1], rate_hz, 1)[0]
+        return read_some(data, rate_hz, most) if data else []
 
     result = export_bundle(
         options.model,
@@ -72,6 +67,8 @@ def export(options: argparse.Namespace) -> int:
 
 def _export_c(options: argparse.Namespace) -> int:
     """Write the step of a stream as C, for microcontrollers."""
+    import tempfile
+
     from speechrnn.export.microcontroller import write_c
     from speechrnn.export.pipeline import check_out, export_bundle
     from speechrnn.runtime import read_metadata

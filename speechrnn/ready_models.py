@@ -7,22 +7,24 @@ where Python keeps shared data.
 from __future__ import annotations
 
 import os
-import sysconfig
 from pathlib import Path
 
 from speechrnn.errors import ModelError
 
-# Where they may lie, first come first.
-FOLDERS = (
-    Path(__file__).parents[1] / "export" / "models",
-    Path(sysconfig.get_path("data")) / "share" / "speechrnn" / "models",
-)
+CHECKOUT = Path(__file__).parents[1] / "export" / "models"
+
+
+def folders() -> tuple[Path, ...]:
+    """Where they may lie, first come first."""
+    import sysconfig  # reads a file of settings, which a model called by its path does not need
+
+    return CHECKOUT, Path(sysconfig.get_path("data")) / "share" / "speechrnn" / "models"
 
 
 def ready_models() -> dict[str, Path]:
     """The file of each, by name."""
     found: dict[str, Path] = {}
-    for folder in reversed(FOLDERS):
+    for folder in reversed(folders()):
         found |= {file.stem: file for file in sorted(folder.glob("*.tflite"))}
     return found
 

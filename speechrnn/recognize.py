@@ -3,19 +3,22 @@
 from __future__ import annotations
 
 import os  # os.path.isdir, unlike Path.is_dir, is False where one may not look
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from pathlib import Path
-from typing import Any, Protocol
+from typing import TYPE_CHECKING, Any, Protocol
 
 import numpy as np
 
 from speechrnn.bundle import is_bundle
 from speechrnn.config import to_mapping
 from speechrnn.decoding import Decoder, Transcript
-from speechrnn.errors import ModelError
+from speechrnn.errors import LabelError, ModelError
 from speechrnn.extras import require_training
 from speechrnn.labels import Labels
 from speechrnn.ready_models import model_path, no_such_model
+
+if TYPE_CHECKING:
+    from speechrnn.datasets.manifest import Utterance
 
 # Recordings handed to a model at once: a bundle answers them as one padded batch.
 BATCH_SIZE = 64
@@ -51,6 +54,21 @@ def batches_by_length(waveforms: Sequence[np.ndarray]) -> list[list[int]]:
     """Indices in batches of recordings of like length, which padding makes little longer."""
     order = sorted(range(len(waveforms)), key=lambda i: len(waveforms[i]))
     return [order[start : start + BATCH_SIZE] for start in range(0, len(order), BATCH_SIZE)]
+
+
+def expected_answers(model: Model, rows: Iterable[Utterance]) -> list[str]:
+    """The right answer to each recording.
+
+    Raises:
+        LabelError: The model cannot say a text; names the recording.
+    """
+    found = []
+    for row in rows:
+        try:
+            found.append(model.decoder.expected(row.text))
+        except LabelError as error:
+            raise LabelError(f"{row.path}: {error}") from error
+    return found
 
 
 def load_model(path: str | Path, *, num_threads: int = 1) -> Model:

@@ -3,11 +3,10 @@
 from __future__ import annotations
 
 import argparse
-import os
 from pathlib import Path
 
-from speechrnn.commands import OK, complain
-from speechrnn.errors import ConfigError, ModelError
+from speechrnn.commands import OK, complain, refuse_folder
+from speechrnn.errors import ModelError
 
 # Where a checkout has the page once it is built.
 PAGE = Path(__file__).parents[1] / "export" / "browser" / "dist"
@@ -28,11 +27,7 @@ def add_options(serve: argparse.ArgumentParser) -> None:
 
 def serve(options: argparse.Namespace) -> int:
     """Serve the page until Ctrl-C."""
-    if os.path.isdir(options.model):
-        raise ConfigError(
-            f"{options.model}: is a folder, expected a .tflite; of a bundle, "
-            f"speechrnn export {options.model} --to F.tflite"
-        )
+    refuse_folder(options.model)
     from speechrnn.page_server import make_server, url_of
     from speechrnn.runtime.metadata import read_metadata
 

@@ -98,7 +98,7 @@ def test_an_installed_package_brings_the_models(tmp_path, monkeypatch):
     """In a wheel they are data, which land where sysconfig says."""
     share = tmp_path / "share" / "speechrnn" / "models"
     share.mkdir(parents=True)
-    monkeypatch.setattr(ready, "FOLDERS", (tmp_path / "no checkout", share))
+    monkeypatch.setattr(ready, "folders", lambda: (tmp_path / "no checkout", share))
     assert ready.ready_models() == {}
     (share / "commands-en.tflite").write_bytes((MODELS / "commands-en.tflite").read_bytes())
     assert load_model("commands-en").path == share / "commands-en.tflite"

@@ -24,8 +24,13 @@ def read_cell(plan: Plan, encoder: str, seed: int) -> dict[str, Any] | None:
 
     ``encoder``, ``seed``, ``command``, and ``error`` or the figures of :data:`FIGURES`.
     """
+    return read_record(plan.cell(encoder, seed) / RECORD)
+
+
+def read_record(file: Path) -> dict[str, Any] | None:
+    """What a JSON file holds, None where there is none that can be read."""
     try:
-        return json.loads((plan.cell(encoder, seed) / RECORD).read_text(encoding="utf-8"))
+        return json.loads(file.read_text(encoding="utf-8"))
     except (OSError, ValueError):
         return None
 

@@ -4,10 +4,9 @@ from __future__ import annotations
 
 import hashlib
 import json
-from pathlib import Path
 from typing import Any
 
-from speechrnn.comparison.cells import BUNDLE
+from speechrnn.comparison.cells import BUNDLE, read_record
 from speechrnn.comparison.plan import Plan
 from speechrnn.comparison.process import Commands, printed
 from speechrnn.errors import SpeechRNNError
@@ -29,7 +28,7 @@ def export_all(
     by name ``command``, and ``error`` or ``bytes`` and ``sha256``.
     """
     record_file = plan.folder / "files" / f"{encoder}.json"
-    record = _read(record_file)
+    record = read_record(record_file) or {}
     if record.get("seed") != seed:
         record = {"seed": seed, "multiply_adds": None, "kinds": {}}
     for kind in KINDS:
@@ -84,7 +83,7 @@ def measure_all(
         for kind, found in record["kinds"].items()
         if "error" not in found
     }
-    known = _read(plan.folder / SPEEDS)
+    known = read_record(plan.folder / SPEEDS) or {}
     if known.get("files") == hashes:
         return known
     found: dict[str, Any] = {"files": hashes, "memory_mb": {}, "errors": []}
@@ -100,10 +99,3 @@ def measure_all(
             found["errors"].append(f"memory of {name.name}: {error}")
     write_atomically(plan.folder / SPEEDS, json_text(found).encode())
     return found
-
-
-def _read(file: Path) -> dict[str, Any]:
-    try:
-        return json.loads(file.read_text(encoding="utf-8"))
-    except (OSError, ValueError):
-        return {}

@@ -9,7 +9,7 @@ import numpy as np
 import soundfile
 
 from speechrnn.audio import LONGEST_COMMAND_S, as_command, load_waveform
-from speechrnn.datasets.manifest import Utterance
+from speechrnn.datasets.manifest import Utterance, read_data
 from speechrnn.errors import AudioError, DataError
 from speechrnn.progress import progress
 
@@ -51,6 +51,19 @@ def load_waveforms(
         )
     )
     return good, broken
+
+
+def read_some(
+    data: str | Path, sample_rate_hz: int, most: int | None = None
+) -> list[tuple[Utterance, np.ndarray]]:
+    """Recordings of a data set at the model's rate: all of them, or at most so many, spread evenly.
+
+    Raises:
+        DataError: As :func:`read_data` and :func:`read_each`.
+    """
+    rows = read_data(data)
+    chosen = rows[:: -(-len(rows) // most) if most else 1]
+    return load_waveforms(chosen, sample_rate_hz, 1)[0]
 
 
 def read_each(

@@ -11,8 +11,8 @@ from keras import layers, ops
 from speechrnn.encoders import ENCODERS
 from speechrnn.encoders.convolution import padded
 from speechrnn.encoders.normalisation import BatchNorm
-from speechrnn.encoders.recurrent import run_layer
-from speechrnn.encoders.subsampling import Subsampling
+from speechrnn.encoders.recurrent import recurrent_layer, run_layer
+from speechrnn.encoders.subsampling import Subsampling, subsampled
 from speechrnn.encoders.transformer import SelfAttention, check_heads
 
 
@@ -75,28 +75,20 @@ class HybridEncoder(layers.Layer):
         self.convolutions = config.build_convolutions()
         self.embed = layers.Dense(config.width, name="embed")
         self.blocks = [ConformerBlock(config, name=f"block_{i}") for i in range(config.num_blocks)]
-        self.recurrent = [_recurrent_layer(config, i) for i in range(config.num_layers)]
+        shape = (layers.GRU, config.units, "gru", config.two_way)
+        self.recurrent = [recurrent_layer(*shape, i) for i in range(config.num_layers)]
         self.dropout = layers.Dropout(config.dropout, name="dropout")
         self.run_layer = run_layer  # the export puts a faster loop of its own in its place
 
     def call(self, frames: Any, frame_mask: Any = None, training: bool = False) -> tuple[Any, Any]:
         """Frames -> encoded frames and their mask."""
-        encoded, mask = frames, frame_mask
-        for convolution in self.convolutions:
-            encoded, mask = convolution(encoded, frame_mask=mask)
+        encoded, mask = subsampled(self.convolutions, frames, frame_mask)
         encoded = self.embed(encoded)
         for block in self.blocks:
             encoded = block(encoded, step_mask=mask, training=training)
         for layer in self.recurrent:
             encoded = self.run_layer(layer, encoded, mask, training)
         return self.dropout(encoded, training=training), mask
-
-
-def _recurrent_layer(config: Hybrid, index: int) -> keras.Layer:
-    layer = layers.GRU(config.units, return_sequences=True, name=f"gru_{index}")
-    if not config.two_way:
-        return layer
-    return layers.Bidirectional(layer, merge_mode="concat", name=f"bidirectional_{index}")
 
 
 class ConformerBlock(layers.Layer):

@@ -11,9 +11,9 @@ from keras import layers, ops
 from speechrnn.encoders import ENCODERS
 from speechrnn.encoders.convolution import padded, strided
 from speechrnn.encoders.normalisation import BatchNorm
-from speechrnn.encoders.recurrent import run_layer
+from speechrnn.encoders.recurrent import recurrent_layer, run_layer
 from speechrnn.encoders.settings import Settings
-from speechrnn.encoders.transformer import NOWHERE
+from speechrnn.encoders.transformer import attention_weights
 
 # Channels of the convolutions over time, one above the other: the last gives one value a feature.
 FILTERS = (10, 1)
@@ -94,10 +94,7 @@ class Attention(layers.Layer):
         # The heads of a step one behind the other, as if they were steps.
         queries = ops.reshape(self.project(asking), (batch, -1, self.width))
         scores = ops.matmul(queries, ops.transpose(steps, (0, 2, 1)))
-        if step_mask is not None:
-            scores = ops.where(step_mask[:, None], scores, NOWHERE)
-        # To one step alone there is nothing to choose; Keras warns of that.
-        weights = ops.softmax(scores) if scores.shape[-1] != 1 else ops.ones_like(scores)
+        weights = attention_weights(scores, None if step_mask is None else step_mask[:, None])
         return ops.reshape(ops.matmul(weights, steps), (batch, -1, wide))
 
 
@@ -115,11 +112,7 @@ class MHAttRNNEncoder(layers.Layer):
         ]
         self.norms = [BatchNorm(name=f"norm_{i}") for i in range(len(FILTERS))]
         self.recurrent = [
-            layers.Bidirectional(
-                layers.GRU(config.units, return_sequences=True, name=f"gru_{i}"),
-                merge_mode="concat",
-                name=f"bidirectional_{i}",
-            )
+            recurrent_layer(layers.GRU, config.units, "gru", True, i)
             for i in range(config.num_layers)
         ]
         self.attention = Attention(config.num_heads, 2 * config.units, name="attention")

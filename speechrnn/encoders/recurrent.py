@@ -9,7 +9,7 @@ import keras
 from keras import layers
 
 from speechrnn.encoders import ENCODERS
-from speechrnn.encoders.subsampling import Subsampling
+from speechrnn.encoders.subsampling import Subsampling, subsampled
 
 
 @dataclass(frozen=True)
@@ -82,6 +82,16 @@ def run_layer(layer: keras.Layer, frames: Any, mask: Any, training: bool) -> Any
     return layer(frames, mask=mask, training=training)
 
 
+def recurrent_layer(
+    kind: type[keras.Layer], units: int, prefix: str, two_way: bool, index: int
+) -> keras.Layer:
+    """A layer of so many units in each direction, which answers at every step."""
+    layer = kind(units, return_sequences=True, name=f"{prefix}_{index}")
+    if not two_way:
+        return layer
+    return layers.Bidirectional(layer, merge_mode="concat", name=f"bidirectional_{index}")
+
+
 class RecurrentEncoder(layers.Layer):
     """The Keras layer of a recurrent encoder; see :class:`speechrnn.encoders.Encoder`."""
 
@@ -90,7 +100,8 @@ class RecurrentEncoder(layers.Layer):
         self.supports_masking = True  # Keras' implicit masks are not used: lengths are explicit
         self.config = config
         self.convolutions = config.build_convolutions()
-        self.recurrent = [self._recurrent_layer(i) for i in range(config.num_layers)]
+        shape = (config.kind, config.units, config.prefix, config.bidirectional)
+        self.recurrent = [recurrent_layer(*shape, i) for i in range(config.num_layers)]
         self.norms = [
             layers.LayerNormalization(epsilon=1e-5, name=f"norm_{i}")
             for i in range(config.num_layers if config.layer_norm else 0)
@@ -98,19 +109,9 @@ class RecurrentEncoder(layers.Layer):
         self.dropout = layers.Dropout(config.dropout, name="dropout")
         self.run_layer = run_layer  # the export puts a faster loop of its own in its place
 
-    def _recurrent_layer(self, index: int) -> keras.Layer:
-        config = self.config
-        name = f"{config.prefix}_{index}"
-        layer = config.kind(config.units, return_sequences=True, name=name)
-        if not config.bidirectional:
-            return layer
-        return layers.Bidirectional(layer, merge_mode="concat", name=f"bidirectional_{index}")
-
     def call(self, frames: Any, frame_mask: Any = None, training: bool = False) -> tuple[Any, Any]:
         """Frames -> encoded frames and their mask."""
-        encoded, mask = frames, frame_mask
-        for convolution in self.convolutions:
-            encoded, mask = convolution(encoded, frame_mask=mask)
+        encoded, mask = subsampled(self.convolutions, frames, frame_mask)
         for index, layer in enumerate(self.recurrent):
             entering = self.norms[index](encoded) if self.norms else encoded
             entering = self.dropout(entering, training=training)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -75,3 +76,13 @@ class Subsampling(Settings):
             shape = (self.conv_filters, self.conv_kernel, self.conv_stride)
             found += [TimeConvolution(*shape, name=f"conv_{i}") for i in range(self.conv_layers)]
         return found
+
+
+def subsampled(
+    convolutions: Sequence[keras.Layer], frames: Any, frame_mask: Any
+) -> tuple[Any, Any]:
+    """What the convolutions make of frames, one after the other; and the mask of the steps."""
+    encoded, mask = frames, frame_mask
+    for convolution in convolutions:
+        encoded, mask = convolution(encoded, frame_mask=mask)
+    return encoded, mask

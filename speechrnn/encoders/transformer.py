@@ -10,7 +10,7 @@ import numpy as np
 from keras import layers, ops
 
 from speechrnn.encoders import ENCODERS
-from speechrnn.encoders.subsampling import Subsampling
+from speechrnn.encoders.subsampling import Subsampling, subsampled
 from speechrnn.errors import ConfigError
 
 # Wave lengths of the rotations: from 2 pi steps to so many times that.
@@ -87,10 +87,8 @@ class SelfAttention(layers.Layer):
         )
         query, key = rotated(query), rotated(key)
         scores = ops.matmul(query, ops.transpose(key, (0, 1, 3, 2))) / np.sqrt(self.size)
-        if step_mask is not None:
-            scores = ops.where(step_mask[:, None, None, :], scores, NOWHERE)
-        # To one step alone there is nothing to choose; Keras warns of that.
-        weights = ops.softmax(scores) if scores.shape[-1] != 1 else ops.ones_like(scores)
+        mask = None if step_mask is None else step_mask[:, None, None, :]
+        weights = attention_weights(scores, mask)
         found = ops.matmul(weights, value)
         width = self.num_heads * self.size
         merged = ops.reshape(ops.transpose(found, (0, 2, 1, 3)), (ops.shape(steps)[0], -1, width))
@@ -100,6 +98,17 @@ class SelfAttention(layers.Layer):
         """``[batch, steps, width]`` -> ``[batch, heads, steps, size]``."""
         shape = (ops.shape(part)[0], -1, self.num_heads, self.size)
         return ops.transpose(ops.reshape(part, shape), (0, 2, 1, 3))
+
+
+def attention_weights(scores: Any, mask: Any = None) -> Any:
+    """How much each asking step listens to each step; nothing to those outside the mask.
+
+    float32 ``[..., asking, steps]``, and a bool mask that fits it, or None -> the same shape.
+    """
+    if mask is not None:
+        scores = ops.where(mask, scores, NOWHERE)
+    # To one step alone there is nothing to choose; Keras warns of that.
+    return ops.softmax(scores) if scores.shape[-1] != 1 else ops.ones_like(scores)
 
 
 def rotated(part: Any) -> Any:
@@ -134,9 +143,7 @@ class TransformerEncoder(layers.Layer):
 
     def call(self, frames: Any, frame_mask: Any = None, training: bool = False) -> tuple[Any, Any]:
         """Frames -> encoded frames and their mask."""
-        encoded, mask = frames, frame_mask
-        for convolution in self.convolutions:
-            encoded, mask = convolution(encoded, frame_mask=mask)
+        encoded, mask = subsampled(self.convolutions, frames, frame_mask)
         encoded = self.embed(encoded)
         for block in self.blocks:
             encoded = block(encoded, step_mask=mask, training=training)

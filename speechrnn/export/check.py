@@ -15,9 +15,9 @@ import numpy as np
 from speechrnn.counting import error_rates
 from speechrnn.datasets.manifest import Utterance
 from speechrnn.decoding import Transcript
-from speechrnn.errors import ExportError, LabelError
+from speechrnn.errors import ExportError
 from speechrnn.progress import progress
-from speechrnn.recognize import Model, batches_by_length
+from speechrnn.recognize import Model, batches_by_length, expected_answers
 from speechrnn.runtime import Recognizer
 
 # A labelled recording, and its waveform at the model's rate.
@@ -107,7 +107,7 @@ class Reference:
     def __init__(self, model: Model, recordings: Sequence[Labelled]) -> None:
         self.rows = [row for row, _ in recordings]
         self.waveforms = [waveform for _, waveform in recordings]
-        self.truths = [_expected(model, row) for row in self.rows]
+        self.truths = expected_answers(model, self.rows)
         self._answers: list[np.ndarray] = [np.empty(0)] * len(recordings)
         with progress(None, "the bundle", unit="clip", total=len(recordings)) as line:
             for chosen in batches_by_length(self.waveforms):
@@ -242,13 +242,6 @@ def describe(comparison: Comparison) -> Iterator[str]:
     more = len(comparison.disagreements) - MOST_NAMED
     if more > 0:
         yield f"  and {more} more"
-
-
-def _expected(model: Model, row: Utterance) -> str:
-    try:
-        return model.decoder.expected(row.text)
-    except LabelError as error:
-        raise LabelError(f"{row.path}: {error}") from error
 
 
 def _said(model: Model, answer: np.ndarray, waveform: np.ndarray) -> str:
