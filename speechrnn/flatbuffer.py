@@ -16,6 +16,7 @@ _DTYPES = {
     schema.TensorType.FLOAT32: np.float32,
     schema.TensorType.FLOAT16: np.float16,
     schema.TensorType.INT32: np.int32,
+    schema.TensorType.INT16: np.int16,
     schema.TensorType.INT8: np.int8,
 }
 _TYPES = {value: name.lower() for name, value in vars(schema.TensorType).items() if name[0] != "_"}
@@ -70,8 +71,18 @@ class Graph:
 
     @property
     def subgraphs(self) -> list[Any]:
-        """The main graph first, then conditions and bodies of loops."""
+        """The main graph first, then conditions and bodies of loops, and other signatures'."""
         return self.model.subgraphs
+
+    def entries(self) -> list[int]:
+        """The numbers of the subgraphs that are called from without: each signature's."""
+        signatures = self.model.signatureDefs or []
+        return sorted({0, *(signature.subgraphIndex for signature in signatures)})
+
+    def loops(self, number: int) -> list[Any]:
+        """The loops of a subgraph."""
+        operators = self.subgraphs[number].operators
+        return [operator for operator in operators if self.kind(operator) == "WHILE"]
 
     def kind(self, operator: Any) -> str:
         """The operator's name, ``"FULLY_CONNECTED"``."""
@@ -196,15 +207,16 @@ class Graph:
         kept.subgraphIndex = 0
         self.compact()
 
-    def replace_outputs(self, by: Mapping[int, int]) -> None:
-        """Answer with other tensors of the main graph, under the names of those they stand for."""
-        main = self.subgraphs[0]
+    def replace_outputs(self, number: int, by: Mapping[int, int]) -> None:
+        """Answer with other tensors of a subgraph, under the names of those they stand for."""
+        subgraph = self.subgraphs[number]
         for old, new in by.items():
-            main.tensors[new].name = main.tensors[old].name
-        main.outputs = np.array([by.get(int(i), int(i)) for i in main.outputs], np.int32)
+            subgraph.tensors[new].name = subgraph.tensors[old].name
+        subgraph.outputs = np.array([by.get(int(i), int(i)) for i in subgraph.outputs], np.int32)
         for signature in self.model.signatureDefs or []:
-            for output in signature.outputs:
-                output.tensorIndex = by.get(output.tensorIndex, output.tensorIndex)
+            if signature.subgraphIndex == number:
+                for output in signature.outputs:
+                    output.tensorIndex = by.get(output.tensorIndex, output.tensorIndex)
 
     def code(self, kind: str, version: int = 1) -> int:
         """The index of an operator code of at least this version; added where there is none."""

@@ -26,7 +26,7 @@ from speechrnn.flatbuffer import Graph
 WIDTH, UNITS = 20, 32
 KINDS = {"gru": keras.layers.GRU, "lstm": keras.layers.LSTM, "simple": keras.layers.SimpleRNN}
 SIGNATURE = tf.TensorSpec([1, None], tf.float32, name="waveform")
-INT8, INT4 = schema.TensorType.INT8, schema.TensorType.INT4
+INT16, INT8, INT4 = schema.TensorType.INT16, schema.TensorType.INT8, schema.TensorType.INT4
 
 
 @functools.cache
@@ -121,23 +121,48 @@ def test_integers_answer_nearly_the_same_at_every_length(kind):
 @each_kind
 def test_everything_in_a_loop_is_integer_and_so_are_the_states_it_carries(kind):
     graph = Graph(integers_of(kind))
-    loops = [op for op in graph.subgraphs[0].operators if graph.kind(op) == "WHILE"]
+    loops = graph.loops(0)
     assert len(loops) == 2
+    cells = [INT16] if kind == "lstm" else []  # these add up over many steps
     for loop in loops:
         body = graph.subgraphs[loop.builtinOptions.bodySubgraphIndex]
         kinds = {graph.kind(operator) for operator in body.operators}
         assert {"FULLY_CONNECTED", "TANH", "ADD"} <= kinds
-        assert not kinds & {"QUANTIZE", "DEQUANTIZE"}
+        assert "DEQUANTIZE" not in kinds
+        assert ("QUANTIZE" in kinds) == bool(cells)
         used = {int(i) for op in body.operators for i in [*op.inputs, *op.outputs]} - {-1}
-        assert {body.tensors[i].type for i in used} <= {INT8, schema.TensorType.INT32}
+        assert {body.tensors[i].type for i in used} == {INT8, schema.TensorType.INT32, *cells}
         carried = [graph.subgraphs[0].tensors[i].type for i in loop.inputs]
-        assert carried.count(INT8) == len([t for t in carried if t != schema.TensorType.INT32])
+        assert [t for t in carried if t not in (INT8, schema.TensorType.INT32)] == cells
         for operator in body.operators:
             if graph.kind(operator) in ("TANH", "LOGISTIC"):
-                put_out = body.tensors[operator.outputs[0]].quantization
+                put_out = body.tensors[operator.outputs[0]]
                 expected = {"TANH": (1 / 128, 0), "LOGISTIC": (1 / 256, -128)}
-                found = float(put_out.scale[0]), int(put_out.zeroPoint[0])
-                assert found == expected[graph.kind(operator)]
+                found = float(put_out.quantization.scale[0]), int(put_out.quantization.zeroPoint[0])
+                if put_out.type == INT16:
+                    assert found == (1 / 32768, 0)
+                else:
+                    assert found == expected[graph.kind(operator)]
+
+
+def test_a_cell_that_has_added_up_for_long_still_hears_a_small_step():
+    """Of int8 over -40..40 a step is 0.3: with what enters here, the cell would not move at all."""
+    layer = keras.layers.LSTM(UNITS, return_sequences=True)
+    layer.build((None, None, WIDTH))
+    open_gate, kernel = np.full(UNITS, 12.0), np.zeros((WIDTH, 4 * UNITS))
+    kernel[:, 2 * UNITS : 3 * UNITS] = (
+        0.02  # candidates; the gates stay where their biases put them
+    )
+    bias = np.concatenate([open_gate, open_gate, np.zeros(UNITS), open_gate])
+    layer.set_weights([kernel, np.zeros((UNITS, 4 * UNITS)), bias])
+    content = to_flatbuffer(
+        "serve", lambda waveform: {"states": _states(waveform, [layer])}, [SIGNATURE], [layer]
+    )
+    loud, quiet = np.full(60 * WIDTH, 2.0, np.float32), np.full(60 * WIDTH, 0.1, np.float32)
+    smaller = with_integers(content, find_ranges(content, [loud]))
+    rising = run(smaller, quiet)[:, 0]
+    assert rising[40] > rising[5] > 0.1
+    assert np.abs(rising - run(content, quiet)[:, 0]).max() < 0.1
 
 
 def test_steps_of_a_loop_share_their_weights_and_biases():

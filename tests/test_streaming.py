@@ -10,6 +10,7 @@ from typing import Any
 import numpy as np
 import pytest
 import tensorflow as tf
+from ai_edge_litert import schema_py_generated as schema
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from model_fixtures import LABELS, folder, make_model, noise, save, shared_bundle, sweep
@@ -20,6 +21,7 @@ from speechrnn.decoding.sequence import SequenceDecoder
 from speechrnn.errors import AudioError, ConfigError, ExportError, ModelError
 from speechrnn.export import export_bundle
 from speechrnn.export.streaming import Plan, answer_chunk, plan_stream
+from speechrnn.flatbuffer import Graph
 from speechrnn.model import SpeechModel
 from speechrnn.recognize import describe_model
 from speechrnn.runtime import Recognizer, StreamingRecognizer, streaming
@@ -373,15 +375,40 @@ def test_what_cannot_stream_is_told_why(tmp_path, sections, words):
     assert not (tmp_path / "m.tflite").exists()
 
 
-def test_int8_streams_are_not_known(tmp_path):
-    with pytest.raises(ExportError, match="int8 with --streaming is not known yet"):
-        export_bundle(
-            shared_bundle("two-way"),
-            tmp_path / "m.tflite",
-            quantize="int8",
-            calibration=[noise(16000)],
-            streaming=True,
-        )
+@pytest.mark.parametrize("kind", [pytest.param("gru", marks=pytest.mark.heavy), "lstm"])
+def test_a_stream_in_int8_steps_in_integers_and_answers_nearly_the_same(kind, tmp_path):
+    made = make_model(
+        {
+            "features": {"normalisation": "training", "num_coefficients": 13},
+            "encoder": {**ONE_WAY, **ENCODERS["wide"], "type": kind},
+            "head": HEADS["classification"],
+        }
+    )
+    bundle = save(made, tmp_path / "bundle")
+    heard = [sweep(16000, seed) + 0.1 * noise(16000, seed) for seed in range(8)]
+    out = tmp_path / "m.tflite"
+    export_bundle(bundle, out, quantize="int8", calibration=heard, streaming=True)
+    recognizer, plain = (
+        Recognizer(out),
+        Recognizer(export_bundle(bundle, tmp_path / "f.tflite", streaming=True).path),
+    )
+    waveform = sweep(16000, 9)
+    for answer, expected in zip(
+        streamed(recognizer, waveform), streamed(plain, waveform), strict=True
+    ):
+        np.testing.assert_allclose(answer, expected, atol=0.05)
+    counts = describe_model(out)["operators"]
+    assert {"FULLY_CONNECTED", "LOGISTIC", "TANH", "MUL", "ADD"} <= counts["int8"].keys()
+    assert ("int16" in counts) == (kind == "lstm")  # the cells
+    graph = Graph(out.read_bytes())
+    stream = graph.subgraphs[graph.entries()[-1]]
+    types = {stream.tensors[index].type for index in [*stream.inputs, *stream.outputs]}
+    assert types == {schema.TensorType.FLOAT32, schema.TensorType.INT32}
+
+
+def streamed(recognizer: Recognizer, waveform: np.ndarray) -> list[np.ndarray]:
+    stream = Stream(recognizer)
+    return [*stream.feed(waveform), *stream.finish()]
 
 
 def test_on_the_command_line_it_is_one_line(tmp_path, capsys):

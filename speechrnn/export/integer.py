@@ -2,8 +2,9 @@
 
 TensorFlow's converter crashes on this (tensorflow#87468), so the flatbuffer is rewritten here. In
 int8 are matrix products and convolutions behind the front end, all of a loop's body, the states
-that it carries, and what only moves values between these. In float32 stay the front end, what
-normalises and pools in between, and the answer.
+that it carries, and arithmetic and moves between these. An LSTM's cells, which add up over many
+steps, are in int16. In float32 stay the front end, what normalises and pools in between, and the
+answer.
 
 Source of the arithmetic: TFLite's 8-bit quantization specification.
 """
@@ -18,19 +19,17 @@ from ai_edge_litert import schema_py_generated as schema
 
 from speechrnn.errors import ExportError
 from speechrnn.export.ranges import Place
+from speechrnn.export.scales import INT8, INT16, Scales
 from speechrnn.export.weights import is_weight, quantisation, quantise_weights
 from speechrnn.flatbuffer import Graph
 
-FLOAT, INT8 = schema.TensorType.FLOAT32, schema.TensorType.INT8
-# Of a tensor that held nothing but zeros: an addition whose result has a scale 2**19 times smaller
-# than what it adds makes LiteRT abort.
-LEAST_SCALE = 1e-4
+FLOAT = schema.TensorType.FLOAT32
 MOST_BIAS = 2**30
-# Scale and zero point that the specification prescribes for what these put out.
-_PRESCRIBED = {"LOGISTIC": (1 / 256, -128), "TANH": (1 / 128, 0)}
 # Operator -> its version with int8. Products are integers where their weights are.
 _PRODUCTS = {"FULLY_CONNECTED": 4, "CONV_2D": 3}
-_ARITHMETIC = {"ADD": 2, "SUB": 3, "MUL": 2, "LOGISTIC": 2, "TANH": 2}
+_CURVES = {"LOGISTIC": 2, "TANH": 2}
+_SUMS = {"ADD": 2, "SUB": 3, "MUL": 2}
+_ARITHMETIC = {**_CURVES, **_SUMS}
 # These move values: what goes in and what comes out have one scale.
 _MOVES = {
     "CONCATENATION": 2,
@@ -46,10 +45,12 @@ _MOVES = {
     "PACK": 2,
 }
 _VERSIONS = {**_PRODUCTS, **_ARITHMETIC, **_MOVES}
+_INT16_VERSIONS = {"ADD": 3, "SUB": 5, "MUL": 4, "LOGISTIC": 3, "TANH": 3}
+_CONVERSIONS = {"QUANTIZE": {INT8: 1, INT16: 2}, "DEQUANTIZE": {INT8: 2, INT16: 3}}
 
 
 def with_integers(content: bytes, ranges: Mapping[Place, tuple[float, float]]) -> bytes:
-    """The flatbuffer with integers where TFLite computes with them.
+    """The flatbuffer with integers where TFLite computes with them, in each of its signatures.
 
     Args:
         content: A flatbuffer in float32.
@@ -65,73 +66,155 @@ class _Rewriting:
     """One flatbuffer on its way from floats to integers."""
 
     def __init__(self, graph: Graph, ranges: Mapping[Place, tuple[float, float]]) -> None:
-        self.graph, self.ranges = graph, ranges
-        self.main = graph.subgraphs[0]
-        self.loops = [op for op in self.main.operators if graph.kind(op) == "WHILE"]
-        self.bodies = [loop.builtinOptions.bodySubgraphIndex for loop in self.loops]
-        self.together = _Groups()
-        self.prescribed: dict[Place, tuple[float, int]] = {}
-        self.scales: dict[Place, np.ndarray] = {}  # of weights
+        self.graph, self.scales = graph, Scales(graph, ranges)
+        self.wide: set[Place] = set()  # values in int16
+        self.weight_scales: dict[Place, np.ndarray] = {}
         self.biases: dict[tuple[Any, ...], int] = {}  # steps of a loop share them
 
     def run(self) -> bytes:
-        integer_operators = self._choose()
-        for number in (0, *self.bodies):
+        chosen: dict[int, set[int]] = {}
+        conditions = []
+        for number in self.graph.entries():
+            chosen[number] = self._choose(number)
+            for loop in self.graph.loops(number):
+                options = loop.builtinOptions
+                body = self.graph.subgraphs[options.bodySubgraphIndex]
+                chosen[options.bodySubgraphIndex] = {id(operator) for operator in body.operators}
+                conditions.append(options.condSubgraphIndex)
+        for number, operators in chosen.items():
             for operator in self.graph.subgraphs[number].operators:
-                if number or id(operator) in integer_operators:
+                if id(operator) in operators:
                     self._relate(number, operator)
-        for body in self.bodies:
-            for operator in self.graph.subgraphs[body].operators:
-                self._products(body, operator)
-            self._retype(body)
-        for loop in self.loops:
-            self._retype(loop.builtinOptions.condSubgraphIndex)
-        self._rewrite_main(integer_operators)
+        for number in self.graph.entries():
+            self._widen(number)
+        for number, operators in chosen.items():
+            self._rewrite(number, operators)
+        for number in conditions:
+            subgraph = self.graph.subgraphs[number]
+            for index in map(int, subgraph.inputs):
+                if subgraph.tensors[index].type == FLOAT:
+                    place = number, index
+                    self.scales.describe(subgraph.tensors[index], place, self._kind_of(place))
         return self.graph.to_bytes()
 
-    # -------------------------------------------------- which operators, and which scales
+    # -------------------------------------------------- which operators, and in which integers
 
-    def _choose(self) -> set[int]:
-        """The main graph's integer operators: products, loops, and moves of what these make."""
+    def _choose(self, number: int) -> set[int]:
+        """An entry's integer operators: products, loops, and moves of what these make.
+
+        In one that carries states itself, a stream, the arithmetic of its steps too. Elsewhere
+        arithmetic is what normalises and pools, or one addition between two conversions.
+        """
+        subgraph = self.graph.subgraphs[number]
+        steps = any(True for _ in self._signature_states(number))
         chosen: set[int] = set()
         integers: set[int] = set()
-        for operator in self.main.operators:
+        given = {int(index) for index in subgraph.inputs}  # states among them
+        for operator in subgraph.operators:
             kind = self.graph.kind(operator)
-            product = kind in _PRODUCTS and is_weight(
-                self.graph, self.main, operator, operator.inputs[1]
-            )
-            moves = kind in _MOVES and not integers.isdisjoint(map(int, operator.inputs))
-            if product or moves or kind == "WHILE":
+            inputs = {int(index) for index in operator.inputs}
+            values = {
+                index
+                for index in inputs
+                if index >= 0
+                and subgraph.tensors[index].type == FLOAT
+                and self.graph.constant(subgraph.tensors[index]) is None
+            }
+            if kind == "CAST":  # a mask, of zeros and ones
+                given.update(map(int, operator.outputs))
+            known = not inputs.isdisjoint(integers)
+            if (
+                kind == "WHILE"
+                or (
+                    kind in _PRODUCTS
+                    and is_weight(self.graph, subgraph, operator, operator.inputs[1])
+                )
+                or (kind in _MOVES and known)
+                or (steps and kind in _ARITHMETIC and known and values <= integers | given)
+            ):
                 chosen.add(id(operator))
                 integers.update(map(int, operator.outputs))
+            elif kind in _MOVES and values and values <= given:
+                given.update(map(int, operator.outputs))
         return chosen
 
     def _relate(self, number: int, operator: Any) -> None:
         """Which tensors have one scale, and which a prescribed one."""
         kind, subgraph = self.graph.kind(operator), self.graph.subgraphs[number]
         values = [(number, index) for index in self._floats(number, operator)]
+        self.scales.prescribe((number, int(operator.outputs[0])), kind)
         if kind == "WHILE":
-            options = operator.builtinOptions
-            body = self.graph.subgraphs[options.bodySubgraphIndex]
-            condition = self.graph.subgraphs[options.condSubgraphIndex]
-            for before, inside, after, asked, result in zip(
-                *(operator.inputs, body.inputs, body.outputs, condition.inputs, operator.outputs),
-                strict=True,
-            ):
-                if self.main.tensors[before].type == FLOAT:
-                    same = [(options.bodySubgraphIndex, int(i)) for i in (inside, after)]
-                    same += [(options.condSubgraphIndex, int(asked))]
-                    self.together.join([(0, int(before)), *same, (0, int(result))])
+            for places in self._carried(number, operator):
+                self.scales.join(places)
         elif kind in _MOVES:
-            self.together.join(values)
-        elif kind in _PRESCRIBED:
-            self.prescribed[number, int(operator.outputs[0])] = _PRESCRIBED[kind]
-        elif number and values and kind not in _VERSIONS:
+            self.scales.join(values)
+        elif values and kind not in _VERSIONS:
             name = subgraph.tensors[operator.outputs[0]].name.decode()
             raise ExportError(
                 f"{name}: {kind} inside a recurrent loop is not known in int8; expected one of "
                 f"{', '.join(sorted(_VERSIONS))}; export with --quantize dynamic"
             )
+
+    def _carried(self, number: int, loop: Any) -> Iterator[list[Place]]:
+        """Of each value that a loop carries: in the body before and after, and everywhere else.
+
+        But not the constant that it begins with: several may begin with the same zeros.
+        """
+        options = loop.builtinOptions
+        body = self.graph.subgraphs[options.bodySubgraphIndex]
+        condition = self.graph.subgraphs[options.condSubgraphIndex]
+        for before, inside, after, asked, result in zip(
+            *(loop.inputs, body.inputs, body.outputs, condition.inputs, loop.outputs), strict=True
+        ):
+            tensor = self.graph.subgraphs[number].tensors[before]
+            if tensor.type == FLOAT:
+                places = [(options.bodySubgraphIndex, int(index)) for index in (inside, after)]
+                places += [(options.condSubgraphIndex, int(asked)), (number, int(result))]
+                if self.graph.constant(tensor) is None:
+                    places.append((number, int(before)))
+                yield places
+
+    def _widen(self, number: int) -> None:
+        """Give int16 to what adds up from step to step and enters no product: an LSTM's cells."""
+        carried = [
+            places for loop in self.graph.loops(number) for places in self._carried(number, loop)
+        ]
+        carried += self._signature_states(number)
+        for inside, after, *elsewhere in carried:
+            subgraph = self.graph.subgraphs[inside[0]]
+            readers = {
+                self.graph.kind(op) for op in subgraph.operators if inside[1] in map(int, op.inputs)
+            }
+            made_by = {
+                self.graph.kind(op) for op in subgraph.operators if after[1] in map(int, op.outputs)
+            }
+            if readers and readers <= _ARITHMETIC.keys() and made_by <= _SUMS.keys():
+                self.wide |= {inside, after, *elsewhere}
+                for operator in subgraph.operators:
+                    if self._is_wide_sum(inside[0], operator):
+                        self.wide |= {(inside[0], int(index)) for index in operator.outputs}
+
+    def _signature_states(self, number: int) -> Iterator[list[Place]]:
+        """What a caller carries from one call to the next: an input and an output of one name."""
+        for signature in self.graph.model.signatureDefs or []:
+            if signature.subgraphIndex == number:
+                outputs = {one.name: one.tensorIndex for one in signature.outputs}
+                for one in signature.inputs:
+                    if one.name in outputs:
+                        yield [(number, one.tensorIndex), (number, outputs[one.name])]
+
+    def _is_wide_sum(self, number: int, operator: Any) -> bool:
+        return self.graph.kind(operator) in _SUMS and any(
+            (number, int(index)) in self.wide for index in operator.inputs
+        )
+
+    def _arithmetic(self, number: int, operator: Any) -> int:
+        """The integers that an operator computes in."""
+        wide = any((number, int(index)) in self.wide for index in operator.inputs)
+        return INT16 if wide and self.graph.kind(operator) in _ARITHMETIC else INT8
+
+    def _kind_of(self, place: Place) -> int:
+        return INT16 if place in self.wide else INT8
 
     def _floats(self, number: int, operator: Any) -> Iterator[int]:
         """Its float tensors that are no weights and no biases."""
@@ -140,49 +223,82 @@ class _Rewriting:
         if self.graph.kind(operator) in _PRODUCTS:
             inputs = inputs[:1]
         for index in [*inputs, *operator.outputs]:
-            if index >= 0 and tensors[index].type in (FLOAT, INT8):
+            if index >= 0 and tensors[index].type in (FLOAT, INT8, INT16):
                 yield int(index)
-
-    def _parameters(self, place: Place) -> tuple[float, int]:
-        """Scale and zero point of a tensor, which are those of its group."""
-        members = self.together.members(place)
-        for member in members:
-            if member in self.prescribed:
-                return self.prescribed[member]
-        low, high = 0.0, 0.0  # zero has an integer of its own, for padding and for states
-        for number, index in members:
-            values = self.graph.constant(self.graph.subgraphs[number].tensors[index])
-            seen = self.ranges.get((number, index), (0.0, 0.0))
-            if values is not None and values.dtype == np.float32 and values.size:
-                seen = float(values.min()), float(values.max())
-            low, high = min(low, seen[0]), max(high, seen[1])
-        scale = max((high - low) / 255, LEAST_SCALE)
-        return scale, int(np.clip(round(-128 - low / scale), -128, 127))
 
     # -------------------------------------------------- tensors and operators
 
-    def _retype(self, number: int) -> None:
-        """Every float tensor of a loop's subgraph becomes an integer one."""
-        subgraph = self.graph.subgraphs[number]
-        used = {int(i) for op in subgraph.operators for i in [*op.inputs, *op.outputs]}
-        used |= {int(i) for i in [*subgraph.inputs, *subgraph.outputs]}
-        for index in sorted(used - {-1}):
-            if subgraph.tensors[index].type == FLOAT:
-                self._make_integer(number, index)
-        for operator in subgraph.operators:
-            kind = self.graph.kind(operator)
-            if kind in _VERSIONS:
-                self.graph.code(kind, _VERSIONS[kind])
+    def _rewrite(self, number: int, chosen: set[int]) -> None:
+        """Integers where they were chosen, and operators that convert where they meet others.
 
-    def _make_integer(self, number: int, index: int) -> None:
-        tensor = self.graph.subgraphs[number].tensors[index]
-        scale, zero = self._parameters((number, index))
-        values = self.graph.constant(tensor)
-        if values is not None:
-            integers = np.clip(np.rint(values / scale) + zero, -128, 127).astype(np.int8)
-            self.graph.set_constant(tensor, integers, INT8)
-        tensor.type = INT8
-        tensor.quantization = quantisation(np.array([scale]), np.array([zero]))
+        What enters an entry and leaves it stays in float; what enters a loop's body does not.
+        """
+        subgraph, rewritten = self.graph.subgraphs[number], []
+        kinds: dict[int, int] = {}  # of what is made of integers
+        converted: dict[tuple[int, int, Place], int] = {}
+
+        def make(index: int, kind: int) -> None:
+            if subgraph.tensors[index].type == FLOAT:
+                self.scales.describe(subgraph.tensors[index], (number, index), kind)
+                kinds[index] = kind
+
+        def convert(index: int, to: int, place: Place) -> int:
+            have = kinds.get(index, FLOAT)
+            if have == to:
+                return index
+            key = index, to, place
+            if key not in converted:
+                like = subgraph.tensors[index]
+                converted[key] = self.graph.add_tensor(subgraph, like, to)
+                new, constant = subgraph.tensors[converted[key]], self.graph.constant(like)
+                if constant is not None:
+                    new.type, new.buffer = FLOAT, like.buffer
+                if to != FLOAT:
+                    self.scales.describe(new, place, to)
+                if constant is None:
+                    name = "DEQUANTIZE" if to == FLOAT else "QUANTIZE"
+                    rewritten.append(self.graph.make_operator(name, [index], [converted[key]]))
+                    versions = _CONVERSIONS[name]
+                    self.graph.code(name, max(versions.get(have, 1), versions.get(to, 1)))
+            return converted[key]
+
+        entry = number in self.graph.entries()
+        if not entry:
+            for index in map(int, subgraph.inputs):
+                make(index, self._kind_of((number, index)))
+        for operator in subgraph.operators:
+            kind, integer = self.graph.kind(operator), id(operator) in chosen
+            values = set(self._floats(number, operator))
+            wanted = self._arithmetic(number, operator) if integer else FLOAT
+            if integer:
+                self._products(number, operator)
+            entering = [int(index) for index in operator.inputs]
+            for position, index in enumerate(entering):
+                if index in values and kind == "WHILE":
+                    body = operator.builtinOptions.bodySubgraphIndex
+                    place = body, int(self.graph.subgraphs[body].inputs[position])
+                    entering[position] = convert(index, self._kind_of(place), place)
+                elif index in values:
+                    entering[position] = convert(index, wanted, (number, index))
+            operator.inputs = np.array(entering, np.int32)
+            if integer:
+                for index in map(int, operator.outputs):
+                    make(index, self._kind_of((number, index)) if kind == "WHILE" else wanted)
+                if values and kind in _VERSIONS:
+                    self._set_version(operator, kind, wanted)
+            rewritten.append(operator)
+        answers = {}
+        for index in map(int, subgraph.outputs):
+            if index in kinds:
+                place = number, index
+                answers[index] = convert(index, FLOAT if entry else self._kind_of(place), place)
+        self.graph.replace_outputs(number, answers)
+        subgraph.operators = rewritten
+
+    def _set_version(self, operator: Any, kind: str, arithmetic: int) -> None:
+        self.graph.code(kind, (_INT16_VERSIONS if arithmetic == INT16 else _VERSIONS)[kind])
+        if arithmetic == INT16 and kind in ("ADD", "SUB"):
+            operator.builtinOptions.potScaleInt16 = False  # scales are no powers of two
 
     def _products(self, number: int, operator: Any) -> None:
         """Weights by channel, and the bias in the products' own scale."""
@@ -190,13 +306,13 @@ class _Rewriting:
             return
         subgraph = self.graph.subgraphs[number]
         source, weight, *rest = (int(index) for index in operator.inputs)
-        scale = self._parameters((number, source))[0]
+        scale = self.scales.parameters((number, source), INT8)[0]
         biased = bool(rest) and rest[0] >= 0
-        if (number, weight) not in self.scales:
+        if (number, weight) not in self.weight_scales:
             offset = self.graph.constant(subgraph.tensors[rest[0]]) if biased else None
             # A bias is stored in units of both scales, and has to fit into 32 bits.
             least = 0.0 if offset is None else np.abs(offset) / scale / MOST_BIAS
-            self.scales[number, weight] = quantise_weights(
+            self.weight_scales[number, weight] = quantise_weights(
                 self.graph, subgraph.tensors[weight], least_scales=least
             )
         if not biased:
@@ -204,7 +320,7 @@ class _Rewriting:
         key = number, weight, rest[0], scale
         if key not in self.biases:
             bias = subgraph.tensors[rest[0]]
-            values, scales = self.graph.constant(bias), self.scales[number, weight] * scale
+            values, scales = self.graph.constant(bias), self.weight_scales[number, weight] * scale
             assert values is not None
             self.biases[key] = self.graph.add_tensor(subgraph, bias, schema.TensorType.INT32)
             own = subgraph.tensors[self.biases[key]]
@@ -212,63 +328,3 @@ class _Rewriting:
             self.graph.set_constant(own, integers, schema.TensorType.INT32)
             own.quantization = quantisation(scales, np.zeros(len(scales)))
         operator.inputs = np.array([source, weight, self.biases[key]], np.int32)
-
-    def _rewrite_main(self, integer_operators: set[int]) -> None:
-        """Integers where they were chosen, and operators that convert where they meet floats."""
-        rewritten: list[Any] = []
-        made: set[int] = set()  # tensors that integer operators put out
-        converted: dict[int, int] = {}
-
-        def convert(index: int, kind: str, to: int) -> int:
-            if index not in converted:
-                converted[index] = self.graph.add_tensor(self.main, self.main.tensors[index], to)
-                if to == INT8:
-                    scale, zero = self._parameters((0, index))
-                    tensor = self.main.tensors[converted[index]]
-                    tensor.quantization = quantisation(np.array([scale]), np.array([zero]))
-                rewritten.append(self.graph.make_operator(kind, [index], [converted[index]]))
-            return converted[index]
-
-        for operator in self.main.operators:
-            inputs = [int(index) for index in operator.inputs]
-            if id(operator) in integer_operators:
-                values = set(self._floats(0, operator))
-                self._products(0, operator)
-                inputs = [int(index) for index in operator.inputs]
-                entering = [
-                    convert(i, "QUANTIZE", INT8) if i in values and i not in made else i
-                    for i in inputs
-                ]
-                for index in map(int, operator.outputs):
-                    if self.main.tensors[index].type == FLOAT:
-                        made.add(index)
-                        self._make_integer(0, index)
-                kind = self.graph.kind(operator)
-                if kind in _VERSIONS:
-                    self.graph.code(kind, _VERSIONS[kind])
-            else:
-                entering = [convert(i, "DEQUANTIZE", FLOAT) if i in made else i for i in inputs]
-            operator.inputs = np.array(entering, np.int32)
-            rewritten.append(operator)
-        answers = {
-            int(i): convert(int(i), "DEQUANTIZE", FLOAT) for i in self.main.outputs if i in made
-        }
-        self.graph.replace_outputs(answers)
-        self.main.operators = rewritten
-
-
-class _Groups:
-    """Disjoint sets of places."""
-
-    def __init__(self) -> None:
-        self._of: dict[Place, set[Place]] = {}
-
-    def join(self, places: list[Place]) -> None:
-        joined: set[Place] = set()
-        for place in places:
-            joined |= self.members(place)
-        for place in joined:
-            self._of[place] = joined
-
-    def members(self, place: Place) -> set[Place]:
-        return self._of.get(place, {place})

@@ -47,6 +47,10 @@ TOLERANCE = TOLERANCES["none"]
 # Accuracy, or word error rate, that a file may lose against the bundle.
 MOST_LOSS = 0.01
 CONVERSION_TIMEOUT_S = 600
+_NO_INT8 = (
+    "needs recordings to see how large values become; expected --calibrate DATA, for example what "
+    "the model was trained on"
+)
 # The second output of a model that answers with a sequence: its best path, collapsed.
 TOKENS = {"name": "tokens", "dtype": "int32", "shape": ["tokens"]}
 # A process of its own, with TensorFlow whatever this one trains with: only TensorFlow converts.
@@ -113,7 +117,7 @@ def export_bundle(
     if quantize not in get_args(Quantization):
         known = ", ".join(get_args(Quantization))
         raise ExportError(f"quantize: got {quantize!r}, expected one of {known}")
-    no_int8 = _no_int8(calibration, streaming, batch)
+    no_int8 = "" if calibration else _NO_INT8
     if quantize == "int8" and no_int8:
         raise ExportError(f"int8 {no_int8}")
     if batch and info.sections["head"]["type"] != "classification":
@@ -127,13 +131,13 @@ def export_bundle(
 
         check_streaming(ModelConfig.from_mapping(info.sections))
     converted, plan = _convert_in_subprocess(bundle, streaming, batch, log)
-    flatbuffer = _quantised(converted, quantize, calibration)
-    operators = check_operators(flatbuffer)
     metadata = {**_metadata(info), **(about or {}), "quantization": quantize}
     if batch:
         metadata["batch"] = {"signature": "batch", "size": BATCH_SIZE}
     if plan:
         metadata["streaming"] = {"signature": "stream", **plan}
+    flatbuffer = _quantised(converted, quantize, calibration, metadata)
+    operators = check_operators(flatbuffer)
     with tempfile.TemporaryDirectory(prefix="speechrnn-") as folder:
         candidate = Path(folder) / "candidate.tflite"
         candidate.write_bytes(pack(flatbuffer, metadata, info.labels))
@@ -224,10 +228,13 @@ def check_operators(flatbuffer: bytes) -> tuple[str, ...]:
 
 
 def _quantised(
-    flatbuffer: bytes, quantize: Quantization, calibration: Sequence[np.ndarray]
+    flatbuffer: bytes,
+    quantize: Quantization,
+    calibration: Sequence[np.ndarray],
+    metadata: Mapping[str, Any],
 ) -> bytes:
     if quantize == "int8":
-        flatbuffer = with_integers(flatbuffer, find_ranges(flatbuffer, calibration))
+        flatbuffer = with_integers(flatbuffer, find_ranges(flatbuffer, calibration, metadata))
     elif quantize != "none":
         flatbuffer = with_smaller_weights(flatbuffer, quantize)
     graph = Graph(flatbuffer)
@@ -359,24 +366,12 @@ def _check_batch(recognizer: Recognizer, info: BundleInfo) -> None:
     waveforms = [waveform * np.float32(level) for level in (1.0, 0.5, 0.1, 0.02, 0.3)]
     together, alone = recognizer.answer_many(waveforms), [recognizer.run(w) for w in waveforms]
     difference = float(np.max(np.abs(np.array(together) - np.array(alone))))
-    if not difference <= TOLERANCE:
+    tolerance = TOLERANCES[recognizer.metadata["quantization"]]
+    if not difference <= tolerance:
         raise ExportError(
             f"{info.path}: answers to several recordings at once differ by {difference:.2g} from "
-            f"those to each alone, expected at most {TOLERANCE:g}; nothing was written"
+            f"those to each alone, expected at most {tolerance:g}; nothing was written"
         )
-
-
-def _no_int8(calibration: Sequence[np.ndarray], streaming: bool, batch: bool) -> str | None:
-    """Why there can be no int8 file."""
-    if not calibration:
-        return (
-            "needs recordings to see how large values become; expected --calibrate DATA, for "
-            "example what the model was trained on"
-        )
-    for asked, flag in ((streaming, "--streaming"), (batch, "--batch")):
-        if asked:
-            return f"with {flag} is not known yet; expected --quantize dynamic, or no {flag}"
-    return None
 
 
 def _other_formats(
@@ -390,7 +385,7 @@ def _other_formats(
     """The same model in other numbers, in files of their own."""
     for kind in kinds:
         file = folder / f"{kind}.tflite"
-        content = _quantised(converted, kind, calibration)
+        content = _quantised(converted, kind, calibration, metadata)
         file.write_bytes(pack(content, {**metadata, "quantization": kind}, info.labels))
         yield Recognizer(file)
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any, Protocol
 
@@ -31,6 +32,21 @@ class Source(Protocol):
 
     def finish(self) -> list[np.ndarray]:
         """The answers that the end of the stream completes; it begins anew."""
+
+
+class Carrying(Protocol):
+    """A recogniser whose signature carries a state, as a stream asks it."""
+
+    @property
+    def metadata(self) -> Mapping[str, Any]:
+        """What its file says about itself."""
+
+    @property
+    def sample_rate_hz(self) -> int:
+        """Of the sound that it hears."""
+
+    def signature(self, name: str) -> Callable[..., dict[str, np.ndarray]]:
+        """The function that this signature calls."""
 
 
 class Windows:
@@ -86,7 +102,7 @@ class Stream:
     the last ``pooled`` steps, ``[labels]``.
     """
 
-    def __init__(self, recognizer: Recognizer) -> None:
+    def __init__(self, recognizer: Carrying) -> None:
         self._about: dict[str, Any] = recognizer.metadata["streaming"]
         self._call = recognizer.signature(self._about["signature"])
         self._output = recognizer.metadata["output"]["name"]
