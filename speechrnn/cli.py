@@ -227,7 +227,13 @@ def make_parser() -> argparse.ArgumentParser:
     export.add_argument(
         "--streaming",
         action="store_true",
-        help="also chunk by chunk; for encoders of one direction",
+        help="also chunk by chunk; for recurrent encoders",
+    )
+    export.add_argument(
+        "--look-ahead",
+        type=float,
+        metavar="SECONDS",
+        help="that a stream of both directions sees beyond what it answers to; default: 0.48",
     )
     export.add_argument(
         "--batch",

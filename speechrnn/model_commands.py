@@ -46,6 +46,7 @@ def export(options: argparse.Namespace) -> int:
         quantize=options.quantize,
         calibration=[w for _, w in recordings(options.calibrate, MOST_CALIBRATION)],
         streaming=options.streaming,
+        look_ahead_s=options.look_ahead,
         batch=options.batch,
         check=recordings(options.check),
         max_loss=MOST_LOSS if options.max_loss is None else options.max_loss / 100,
@@ -69,7 +70,8 @@ def _export_c(options: argparse.Namespace) -> int:
     """Write the step of a stream as C, for microcontrollers."""
     import tempfile
 
-    from speechrnn.export.microcontroller import write_c
+    from speechrnn.bundle import read_bundle
+    from speechrnn.export.microcontroller import ONE_STEP, write_c
     from speechrnn.export.pipeline import check_out, export_bundle
     from speechrnn.runtime import read_metadata
 
@@ -84,6 +86,9 @@ def _export_c(options: argparse.Namespace) -> int:
         )
     for place in (options.to, options.to.with_suffix(".c")):
         check_out(place, options.force)
+    encoder = read_bundle(options.model).sections["encoder"]
+    if options.look_ahead is not None or encoder.get("bidirectional"):
+        raise ConfigError(f"{options.to}: {ONE_STEP}")
     with tempfile.TemporaryDirectory(prefix="speechrnn-") as folder:
         file = Path(folder) / "model.tflite"
         export_bundle(options.model, file, streaming=True, log=options.log)
@@ -138,6 +143,8 @@ def _print_description(found: dict) -> None:
     print(f"  parameters  {found['num_parameters']:,}")
     if "operators" in found:
         print(f"  quantised   {found['quantization']}")
+        if "streaming" in found:
+            print(f"  stream      {_stream(found['streaming'], features['sample_rate_hz'])}")
         for kind, count in found["weights_bytes"].items():
             print(f"  constants   {kind}: {count / 1e3:,.1f} kB")
         for arithmetic, counts in found["operators"].items():
@@ -149,6 +156,14 @@ def _print_description(found: dict) -> None:
     print(f"  training    {_settings(training) or 'not recorded'}")
     for split, figures in found["metrics"].items():
         print(f"  {split:11} {_settings(figures)}")
+
+
+def _stream(about: dict, rate_hz: int) -> str:
+    """How a file's stream is cut."""
+    found = f"chunks of {about['chunk'] / rate_hz:g} s"
+    if "look_ahead_s" in about:
+        found += f", {about['look_ahead_s']:g} s of look-ahead"
+    return found
 
 
 def _settings(settings: dict) -> str:

@@ -329,7 +329,7 @@ def shared_tflite(name: str) -> Path:
 
 def converting_to(flatbuffer: bytes) -> Callable[..., tuple[bytes, None]]:
     """In the place of the converter: it makes this of every bundle."""
-    return lambda bundle, streaming, batch, log: (flatbuffer, None)
+    return lambda bundle, *asked: (flatbuffer, None)
 
 
 def sweep(num_samples: int, seed: int = 0) -> np.ndarray:

@@ -358,7 +358,6 @@ def test_a_threshold_that_is_none_is_refused(monkeypatch, capsys, threshold):
         ({"features": {"normalisation": "utterance"}}, "features.normalisation"),
         ({"features": {"normalisation": "none", "deltas": 1}}, "features.deltas"),
         ({"features": {"normalisation": "none", "pre_emphasis": 0.97}}, "pre_emphasis"),
-        ({"encoder": {"type": "gru", "units": 5}}, "encoder.bidirectional: got true"),
     ],
 )
 def test_what_cannot_stream_is_told_why(tmp_path, sections, words):

@@ -147,7 +147,7 @@ class Carried:
     def __init__(self, model):
         self.model, self.how = model, model.about["streaming"]
         self.call = model.signature(self.how["signature"])
-        self.hop_s = self.how["chunk"] / model.rate_hz
+        self.hop_s = self.how["chunk"] / self.how["steps"] / model.rate_hz
         pooled = self.how["pooled"]
         self.window_s, self.unfilled = max(1, pooled) * self.hop_s, max(0, pooled - 1)
         self.smoothing = max(1, round(Windows.smoothing * Windows.hop_s / self.hop_s))
@@ -201,10 +201,9 @@ class Carried:
             self.position += 1
         self.before = found["samples"].copy()
         self.states = {name: found[name].copy() for name in self.states}
-        answer = found[self.model.output][0].copy()
-        if self.how["pooled"]:
-            return [answer] if first + self.how["steps"] > 0 else []
-        return list(answer[max(0, -first) :])
+        answers = found[self.model.output].copy().reshape(self.how["steps"], -1)
+        last = self.how["steps"] if frames == self.ENDLESS else self.steps(frames) - first
+        return list(answers[max(0, -first) : last])
 
 
 # ------------------------------------------------------------------ answers -> events

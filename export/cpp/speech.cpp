@@ -49,7 +49,7 @@ struct Carried : Source {
     chunk = number("chunk"), context = number("context"), per_call = number("steps");
     frames_per_call = number("frames"), first_step = number("first_step");
     pooled = number("pooled");
-    hop_s = double(chunk) / model.rate_hz;
+    hop_s = double(chunk) / per_call / model.rate_hz;
     window_s = std::max(1L, pooled) * hop_s;
     unfilled = int(std::max(0L, pooled - 1));
     smoothing = int(std::max(1L, std::lrint(kSmoothing * kHopS / hop_s)));
@@ -99,8 +99,9 @@ struct Carried : Source {
       auto rows = rows_of(found[output]);
       found.erase(output);
       for (auto& [name, tensor] : found) carried[name] = tensor;
-      const long skipped = pooled ? (first + per_call > 0 ? 0 : 1) : std::max(0L, -first);
-      answers.insert(answers.end(), rows.begin() + std::min(skipped, long(rows.size())), rows.end());
+      const long skipped = std::min(std::max(0L, -first), per_call);
+      const long made = frames == kEndless ? per_call : std::min(per_call, steps(frames) - first);
+      answers.insert(answers.end(), rows.begin() + skipped, rows.begin() + std::max(skipped, made));
     }
     return answers;
   }

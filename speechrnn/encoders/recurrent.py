@@ -107,11 +107,12 @@ class RecurrentEncoder(layers.Layer):
             for i in range(config.num_layers if config.layer_norm else 0)
         ]
         self.dropout = layers.Dropout(config.dropout, name="dropout")
-        self.run_layer = run_layer  # the export puts a faster loop of its own in its place
+        # The export puts a faster loop of its own in their place, or what a stream carries.
+        self.subsampled, self.run_layer = subsampled, run_layer
 
     def call(self, frames: Any, frame_mask: Any = None, training: bool = False) -> tuple[Any, Any]:
         """Frames -> encoded frames and their mask."""
-        encoded, mask = subsampled(self.convolutions, frames, frame_mask)
+        encoded, mask = self.subsampled(self.convolutions, frames, frame_mask)
         for index, layer in enumerate(self.recurrent):
             entering = self.norms[index](encoded) if self.norms else encoded
             entering = self.dropout(entering, training=training)

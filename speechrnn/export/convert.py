@@ -8,12 +8,12 @@ their values with Keras 3 (docs/adr/0005-conversion-path.md).
 
 from __future__ import annotations
 
+import argparse
 import json
 import re
 import sys
 import tempfile
 from collections.abc import Callable, Sequence
-from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
@@ -26,12 +26,19 @@ from speechrnn.flatbuffer import Graph
 BATCH_SIZE = 4
 
 
-def convert(bundle: Path, out: Path, *, streaming: bool = False, batch: bool = False) -> None:
+def convert(
+    bundle: Path,
+    out: Path,
+    *,
+    streaming: bool = False,
+    look_ahead_s: float | None = None,
+    batch: bool = False,
+) -> None:
     """Write the flatbuffer of the bundle's serving graph: ``[1, samples]`` -> ``[1, ...]``.
 
     With ``streaming`` it has another signature, ``stream``, and its plan stands in ``out`` with
-    ``.json`` behind it. With ``batch`` it has another that answers to :data:`BATCH_SIZE` recordings
-    of one length at once.
+    ``.json`` behind it; a model of both directions then looks ``look_ahead_s`` ahead. With
+    ``batch`` it has another that answers to :data:`BATCH_SIZE` recordings of one length at once.
     """
     require_training("export")
     import tensorflow as tf
@@ -54,13 +61,14 @@ def convert(bundle: Path, out: Path, *, streaming: bool = False, batch: bool = F
         both.add_signature(Graph(serving("batch", BATCH_SIZE)))
         flatbuffer = both.to_bytes()
     if streaming:
-        from speechrnn.export.streaming import endpoint, plan_stream
+        from speechrnn.export.streaming import LOOK_AHEAD_S, endpoint, plan_stream
 
-        plan = plan_stream(model)
+        plan = plan_stream(model, LOOK_AHEAD_S if look_ahead_s is None else look_ahead_s)
         both = Graph(flatbuffer)
         both.add_signature(Graph(to_flatbuffer("stream", *endpoint(model, plan), [model])))
         flatbuffer = both.to_bytes()
-        Path(f"{out}.json").write_text(json.dumps(asdict(plan)), encoding="utf-8")
+        about = plan.described(model.config.features.sample_rate_hz)
+        Path(f"{out}.json").write_text(json.dumps(about), encoding="utf-8")
     out.write_bytes(flatbuffer)
 
 
@@ -98,8 +106,13 @@ def reason(error: BaseException) -> str:
 def main() -> None:
     """Convert what the command line names; a failure is one line on standard error."""
     try:
-        flags = {name: f"--{name}" in sys.argv[3:] for name in ("streaming", "batch")}
-        convert(Path(sys.argv[1]), Path(sys.argv[2]), **flags)
+        options = argparse.ArgumentParser()
+        options.add_argument("bundle", type=Path)
+        options.add_argument("out", type=Path)
+        options.add_argument("--streaming", action="store_true")
+        options.add_argument("--look-ahead", type=float, dest="look_ahead_s")
+        options.add_argument("--batch", action="store_true")
+        convert(**vars(options.parse_args()))
     except Exception as error:
         sys.exit(reason(error))
 

@@ -40,6 +40,12 @@ BYTES_A_TENSOR, BYTES_AN_OPERATOR, BYTES_BESIDES = 24, 156, 4096
 ALIGNMENT = 16
 BYTES_A_LINE = 16
 
+# The steps of a look-ahead stand in the graph one by one: more than there is room for.
+ONE_STEP = (
+    "a microcontroller takes one step at a time, and a model of both directions takes many; "
+    "expected encoder.bidirectional = false"
+)
+
 
 @dataclass(frozen=True)
 class Step:
@@ -72,6 +78,8 @@ def step_of(info: FileInfo) -> Step:
             f"{info.path}: a microcontroller takes sound chunk by chunk; expected a model exported "
             "with --streaming"
         )
+    if about["steps"] > 1:
+        raise ExportError(f"{info.path}: {ONE_STEP}")
     if info.metadata["quantization"] != "none":
         raise ExportError(
             f"{info.path}: got --quantize {info.metadata['quantization']}, whose products of float "

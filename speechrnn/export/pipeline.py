@@ -47,6 +47,8 @@ TOLERANCE = TOLERANCES["none"]
 # Accuracy, or word error rate, that a file may lose against the bundle.
 MOST_LOSS = 0.01
 CONVERSION_TIMEOUT_S = 600
+# Steps: each is a piece of the graph, and so are as many that are answered to.
+MOST_LOOK_AHEAD = 100
 _NO_INT8 = (
     "needs recordings to see how large values become; expected --calibrate DATA, for example what "
     "the model was trained on"
@@ -75,6 +77,7 @@ def export_bundle(
     quantize: Quantization = "none",
     calibration: Sequence[np.ndarray] = (),
     streaming: bool = False,
+    look_ahead_s: float | None = None,
     batch: bool = False,
     check: Sequence[Labelled] = (),
     max_loss: float = MOST_LOSS,
@@ -94,7 +97,11 @@ def export_bundle(
         calibration: For "int8", some hundred recordings at the model's rate, to see how large the
             values become.
         streaming: Whether the file also has a signature that takes a chunk and the state before it;
-            for encoders that read in one direction.
+            for recurrent encoders.
+        look_ahead_s: What a stream of a model of both directions sees beyond the steps that it
+            answers to, instead of the end; default: 0.48. Its chunks are as long: an answer comes
+            that much to twice that much later, and computing it takes twice as long as within a
+            whole recording.
         batch: Whether the file also has a signature that answers to several recordings of one
             length at once, for piles of them.
         check: Labelled recordings at the model's rate, on which to hold the file against the
@@ -124,13 +131,15 @@ def export_bundle(
         raise ExportError(
             "--batch: the model answers with sequences; expected one with a classification head"
         )
+    if look_ahead_s is not None and not streaming:
+        raise ExportError(f"--look-ahead {look_ahead_s:g}: is of streams; expected --streaming too")
     check_out(out, overwrite)
     require_training("export")
     if streaming:
         from speechrnn.model import ModelConfig
 
-        check_streaming(ModelConfig.from_mapping(info.sections))
-    converted, plan = _convert_in_subprocess(bundle, streaming, batch, log)
+        check_streaming(ModelConfig.from_mapping(info.sections), look_ahead_s)
+    converted, plan = _convert_in_subprocess(bundle, streaming, batch, log, look_ahead_s)
     metadata = {**_metadata(info), **(about or {}), "quantization": quantize}
     if batch:
         metadata["batch"] = {"signature": "batch", "size": BATCH_SIZE}
@@ -177,8 +186,8 @@ def check_out(out: Path, overwrite: bool) -> None:
     check_place(out)
 
 
-def check_streaming(config: ModelConfig) -> None:
-    """Refuse what cannot stream.
+def check_streaming(config: ModelConfig, look_ahead_s: float | None = None) -> None:
+    """Refuse what cannot stream, or cannot with this look-ahead.
 
     Raises:
         ExportError: Says which setting stands in the way.
@@ -201,8 +210,19 @@ def check_streaming(config: ModelConfig) -> None:
         if not getattr(config.encoder, "bidirectional", False):
             why = "which is not streamed"
         reason = f"encoder.type: got {encoder['type']!r}, {why}; expected a recurrent one"
-    elif encoder["bidirectional"]:
-        reason = "encoder.bidirectional: got true, half of which begins at the end; expected false"
+    elif look_ahead_s is not None:
+        step_s = config.clock.step_s
+        most_s = MOST_LOOK_AHEAD * step_s
+        if not encoder["bidirectional"]:
+            raise ExportError(
+                f"--look-ahead {look_ahead_s:g}: encoder.bidirectional is false, and answers "
+                "depend on nothing ahead; leave it out"
+            )
+        if not step_s <= look_ahead_s <= most_s:
+            raise ExportError(
+                f"--look-ahead {look_ahead_s:g}: expected {step_s:g} to {most_s:g} s, which is 1 "
+                f"to {MOST_LOOK_AHEAD} steps of this encoder"
+            )
     if reason:
         raise ExportError(
             f"{reason}; train such a model, with --preset streaming for one, or leave out "
@@ -243,12 +263,18 @@ def _quantised(
 
 
 def _convert_in_subprocess(
-    bundle: Path, streaming: bool, batch: bool, log: Path | None
+    bundle: Path,
+    streaming: bool,
+    batch: bool,
+    log: Path | None,
+    look_ahead_s: float | None = None,
 ) -> tuple[bytes, dict[str, Any] | None]:
     """The flatbuffer in float32; how a stream is cut, where it is to be one."""
     with tempfile.TemporaryDirectory(prefix="speechrnn-") as folder:
         out, noise = Path(folder) / "model.tflite", Path(folder) / "converter.log"
         flags = [*(["--streaming"] if streaming else []), *(["--batch"] if batch else [])]
+        if look_ahead_s is not None:
+            flags.append(f"--look-ahead={look_ahead_s!r}")
         failure = _run_converter([*CONVERTER, str(bundle), str(out), *flags], noise)
         said = noise.read_bytes()
         if failure is None and not out.is_file():
@@ -344,13 +370,20 @@ def _selftest_difference(recognizer: Recognizer, info: BundleInfo) -> float:
 
 
 def _check_stream(recognizer: Recognizer, info: BundleInfo) -> None:
-    """Hold the answers to chunks against those to the whole, which is no longer than is pooled."""
+    """Hold the answers to chunks against those to the whole.
+
+    It is no longer than is pooled, nor than is seen ahead where a model reads in both directions.
+    """
     from speechrnn.runtime.streaming import Stream
 
     waveform, _ = read_selftest(info.path)
+    about = recognizer.metadata["streaming"]
+    if "look_ahead" in about:
+        samples = about["look_ahead"] * about["chunk"] // about["steps"] + about["context"]
+        waveform = waveform[:samples]
     stream = Stream(recognizer)
     answers = [*stream.feed(waveform), *stream.finish()]
-    found = answers[-1] if recognizer.metadata["streaming"]["pooled"] else np.array(answers)
+    found = answers[-1] if about["pooled"] else np.array(answers)
     difference = largest_difference(recognizer, found, recognizer.run(waveform))
     tolerance = TOLERANCES[recognizer.metadata["quantization"]]
     if not difference <= tolerance:

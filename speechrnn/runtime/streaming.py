@@ -98,8 +98,9 @@ class Windows:
 class Stream:
     """Answers of a file exported with ``--streaming``: its state is carried from chunk to chunk.
 
-    Of a model of sequences an answer is one step's, float32 ``[columns]``; of a classifier that to
-    the last ``pooled`` steps, ``[labels]``.
+    There is an answer for each step: of a model of sequences the step's, float32 ``[columns]``; of
+    a classifier that to the ``pooled`` steps that end there, ``[labels]``. A model of both
+    directions answers ``look_ahead_s`` later, and to several steps at once.
     """
 
     def __init__(self, recognizer: Carrying) -> None:
@@ -107,8 +108,7 @@ class Stream:
         self._call = recognizer.signature(self._about["signature"])
         self._output = recognizer.metadata["output"]["name"]
         self._chunk, self._context = self._about["chunk"], self._about["context"]
-        self._per_step = not self._about["pooled"]
-        self.hop_s: float = self._chunk / recognizer.sample_rate_hz
+        self.hop_s: float = self._chunk / self._about["steps"] / recognizer.sample_rate_hz
         self._begin()
 
     def _begin(self) -> None:
@@ -177,10 +177,8 @@ class Stream:
             self._position += 1
         self._samples = found["samples"].copy()
         self._states = {name: found[name].copy() for name in self._states}
-        answer = found[self._output][0].copy()
-        if not self._per_step:
-            return [answer] if first + self._about["steps"] > 0 else []
-        return list(answer[max(0, -first) :])
+        answers = found[self._output].copy()
+        return list(answers.reshape(self._about["steps"], -1)[max(0, -first) :])
 
 
 class StreamingRecognizer:

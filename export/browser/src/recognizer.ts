@@ -42,7 +42,7 @@ export class Recognizer {
   /** Forgets what was heard: the next samples begin anew. */
   reset(): void {
     const { streaming, steps } = this.about;
-    const hopS = streaming ? streaming.chunk / this.rateHz : HOP_S;
+    const hopS = streaming ? streaming.chunk / streaming.steps / this.rateHz : HOP_S;
     const windowS = streaming ? Math.max(1, streaming.pooled) * hopS : WINDOW_S;
     const firstS = streaming ? (steps?.first_s ?? 0) - hopS / 2 : 0;
     this.source = streaming

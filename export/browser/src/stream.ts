@@ -69,7 +69,7 @@ export class Stream implements Source {
   }
 
   private async answer(frames: number): Promise<Float32Array[]> {
-    const { signature, chunk, steps, pooled } = this.streaming;
+    const { signature, chunk } = this.streaming;
     const first = this.firstStep();
     const answered = await this.engine.run(signature, {
       waveform: { data: this.waiting.slice(0, chunk), shape: [1, chunk] },
@@ -82,7 +82,6 @@ export class Stream implements Source {
     else this.position++;
     for (const name of Object.keys(this.carried)) this.carried[name] = answered[name]!;
     const { data, shape } = answered[this.about.output.name]!;
-    if (pooled) return first + steps > 0 ? [data as Float32Array] : [];
     return rows(data as Float32Array, shape.at(-1)!).slice(Math.max(0, -first));
   }
 }
