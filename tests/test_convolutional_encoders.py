@@ -10,8 +10,8 @@ from model_fixtures import encoder_cases, make_model, randomise, save
 
 from speechrnn.bundle import load_bundle
 from speechrnn.encoders import ENCODERS
-from speechrnn.encoders.bc_resnet import DilatedConvolution
-from speechrnn.encoders.convolution import band_matrix
+from speechrnn.encoders.bc_resnet import DilatedConvolution, _every
+from speechrnn.encoders.convolution import BandConvolution, band_matrix, padded
 from speechrnn.encoders.hybrid import ConformerBlock, Hybrid
 from speechrnn.encoders.mhatt_rnn import Attention, _middle
 from speechrnn.encoders.normalisation import EPSILON, MOMENTUM, BatchNorm
@@ -200,6 +200,46 @@ def test_more_bands_than_coefficients_are_the_same_curve_with_more_places():
     few, many = (np.asarray(band_matrix(n)(frames)) for n in (6, 18))
     # Every third of three times as many bands lies where one of the few lies.
     np.testing.assert_allclose(many[..., 1::3] * np.sqrt(3), few, atol=TOLERANCE)
+
+
+@pytest.mark.parametrize(
+    ("kernel", "strides"), [((10, 4), (2, 2)), ((5, 5), (1, 2)), ((2, 3), (3, 1)), ((1, 2), (2, 3))]
+)
+@pytest.mark.parametrize("frames", [10, 13])
+def test_bands_are_convolved_in_training_as_keras_does_it(kernel, strides, frames):
+    """Values, and gradients with respect to all that goes in: products with the same numbers."""
+    import tensorflow as tf
+
+    values = tf.constant(normal(3, frames, 11, 1))
+    layer = built(BandConvolution(6, kernel, strides=strides), values)
+    variables = [variable.value for variable in layer.trainable_variables]
+
+    def found(training: bool) -> list[np.ndarray]:
+        with tf.GradientTape() as tape:
+            tape.watch(values)
+            convolved = layer(values, training=training)
+            loss = tf.reduce_sum(tf.sin(convolved))
+        return [
+            np.asarray(each) for each in (convolved, *tape.gradient(loss, [values, *variables]))
+        ]
+
+    for trained, served in zip(found(True), found(False), strict=True):
+        np.testing.assert_allclose(trained, served, rtol=1e-5, atol=2e-5)
+
+
+def test_zeros_lie_around_frames_and_bands_and_where_the_mask_says_so():
+    values, mask = normal(2, 5, 4, 3), true_until([5, 3], 5)
+    found, steps = padded(values, mask, 4, 2, bands=3)
+    expected = np.zeros((2, 2 + 5 + 1, 1 + 4 + 1, 3), np.float32)
+    expected[:, 2:7, 1:5] = values * mask[:, :, None, None]
+    np.testing.assert_array_equal(found, expected)
+    np.testing.assert_array_equal(steps, mask[:, ::2])
+
+
+def test_every_second_band_is_every_second():
+    values = normal(2, 3, 8, 5)
+    np.testing.assert_array_equal(_every(2, values), values[:, :, ::2])
+    np.testing.assert_array_equal(_every(4, values), values[:, :, ::4])
 
 
 @pytest.mark.parametrize("dilation", [1, 2, 8])

@@ -10,7 +10,7 @@ import keras
 from keras import layers, ops
 
 from speechrnn.encoders import ENCODERS
-from speechrnn.encoders.convolution import band_matrix, padded, strided
+from speechrnn.encoders.convolution import BandConvolution, band_matrix, padded, strided
 from speechrnn.encoders.normalisation import BatchNorm
 from speechrnn.encoders.settings import Settings
 from speechrnn.errors import ConfigError
@@ -143,14 +143,22 @@ class BroadcastBlock(layers.Layer):
             found = ops.relu(found)
         around = BLOCK_KERNEL // 2
         found = ops.pad(found, ((0, 0), (0, 0), (around, around), (0, 0)))
-        # TensorFlow's depthwise convolution has no stride in one direction alone.
-        found = self.over_bands(found)[:, :, :: self.band_stride]
+        found = self.over_bands(found)
+        if self.band_stride > 1:  # TensorFlow's has no stride in one direction alone
+            found = _every(self.band_stride, found)
         found = self.bands_norm(found, step_mask=step_mask, training=training)
         time = self.over_time(ops.mean(found, axis=2), step_mask=step_mask)
         time = self.time_norm(time, step_mask=step_mask, training=training)
         time = self.dropout(self.time_mix(ops.silu(time)), training=training)
-        found = found + time[:, :, None]
+        found = found + ops.expand_dims(time, 2)
         return ops.relu(found + values if self.mix is None else found)
+
+
+def _every(stride: int, values: Any) -> Any:
+    """``values[:, :, ::stride]`` of a multiple of bands; TensorFlow is slow at such slices."""
+    batch, steps, bands, channels = ops.shape(values)
+    beside = ops.reshape(values, (batch, steps, bands // stride, stride * channels))
+    return beside[..., :channels]
 
 
 class DilatedConvolution(layers.Layer):
@@ -186,7 +194,7 @@ class BCResNetEncoder(layers.Layer):
         self.config = config
         self.bands = band_matrix(config.num_bands)
         channels = 2 * config.base
-        self.first = layers.Conv2D(
+        self.first = BandConvolution(
             channels,
             FIRST_KERNEL,
             strides=(config.stride, FIRST_STRIDE),
@@ -212,13 +220,13 @@ class BCResNetEncoder(layers.Layer):
 
     def call(self, frames: Any, frame_mask: Any = None, training: bool = False) -> tuple[Any, Any]:
         """Frames -> encoded frames and their mask."""
-        values = self.bands(frames)[..., None]
-        values, mask = padded(values, frame_mask, FIRST_KERNEL, self.config.stride)
-        around = FIRST_KERNEL // 2
-        values = ops.pad(values, ((0, 0), (0, 0), (around, around), (0, 0)))
+        values = ops.expand_dims(self.bands(frames), -1)
+        values, mask = padded(
+            values, frame_mask, FIRST_KERNEL, self.config.stride, bands=FIRST_KERNEL
+        )
         values = ops.relu(self.first_norm(self.first(values), step_mask=mask, training=training))
         for block in self.blocks:
             values = block(values, step_mask=mask, training=training)
         values, _ = padded(values, mask, LAST_KERNEL, 1)
-        merged = self.merge(self.last(values)[:, :, 0])
+        merged = self.merge(ops.squeeze(self.last(values), 2))
         return ops.relu(self.merge_norm(merged, step_mask=mask, training=training)), mask

@@ -40,6 +40,44 @@ class TimeConvolution(layers.Layer):
         return ops.relu(self.norm(self.convolution(frames))), mask
 
 
+class BandConvolution(layers.Conv2D):
+    """A strided convolution of bands as they are: Keras' own, without padding, trained faster.
+
+    ``call(values, training)``: float32 ``[batch, frames, bands, 1]`` -> ``[batch, steps, bands,
+    filters]``. TensorFlow's gradient with respect to a single channel takes as long on a CPU as the
+    rest of a small network. While training, frames and bands within a stride are therefore made
+    channels, of which a convolution of stride 1 takes the same sums: with 64 filters and more in
+    half the time or less, with fewer in no less.
+    """
+
+    def call(self, values: Any, training: bool = False) -> Any:
+        """Convolve; Keras hands ``training`` down to layers within layers."""
+        if not training:
+            return super().call(values)
+        num_frames, num_bands = ops.shape(values)[1:3]
+        (over_frames, over_bands), (rows, columns) = self.strides, self.kernel_size
+        # What no kernel meets is in the way of whole strides.
+        values = values[:, : num_frames - (num_frames - rows) % over_frames]
+        values = values[:, :, : num_bands - (num_bands - columns) % over_bands]
+        kernel = _strides_to_channels(ops.transpose(self.kernel, (3, 0, 1, 2)), self.strides)
+        found = ops.conv(
+            _strides_to_channels(values, self.strides), ops.transpose(kernel, (1, 2, 3, 0))
+        )
+        return found + self.bias if self.use_bias else found
+
+
+def _strides_to_channels(values: Any, strides: tuple[int, int]) -> Any:
+    """``[batch, frames, bands, 1]`` -> as many channels as lie within strides, zeros at the end."""
+    over_frames, over_bands = strides
+    batch, num_frames, num_bands, _ = ops.shape(values)
+    more = (0, -num_frames % over_frames), (0, -num_bands % over_bands)
+    values = ops.pad(values, ((0, 0), *more, (0, 0)))
+    bands = -(-num_bands // over_bands)
+    values = ops.reshape(values, (batch, -1, over_frames, bands, over_bands))
+    values = ops.transpose(values, (0, 1, 3, 2, 4))
+    return ops.reshape(values, (batch, -1, bands, over_frames * over_bands))
+
+
 class SpectralConvolutions(layers.Layer):
     """Two 2-D convolutions over time and mel bands: the same pattern at another pitch or formant.
 
@@ -92,15 +130,18 @@ def _flat(found: Any) -> Any:
     return ops.reshape(found, (ops.shape(found)[0], -1, found.shape[2] * found.shape[3]))
 
 
-def padded(frames: Any, mask: Any, kernel: int, stride: int) -> tuple[Any, Any]:
-    """Frames with zeros before, behind, and where the mask says so; and the mask of the steps."""
+def padded(frames: Any, mask: Any, kernel: int, stride: int, *, bands: int = 1) -> tuple[Any, Any]:
+    """Frames with zeros before, behind, and where the mask says so; and the mask of the steps.
+
+    ``kernel`` and ``bands`` are what a convolution sees at once, ``stride`` is that over frames.
+    """
     if mask is not None:
         inside = ops.reshape(mask, (*ops.shape(mask), *[1] * (len(frames.shape) - 2)))
         frames = ops.where(inside, frames, 0.0)
         mask = mask[:, ::stride]
     # Behind as many as make ceil(frames / stride) steps of a convolution without padding.
-    around = [(0, 0), (kernel // 2, (kernel - 1) // 2), *[(0, 0)] * (len(frames.shape) - 2)]
-    return ops.pad(frames, around), mask
+    around = [(size // 2, (size - 1) // 2) for size in (kernel, bands)]
+    return ops.pad(frames, [(0, 0), *around, (0, 0)][: len(frames.shape)]), mask
 
 
 def band_matrix(num_bands: int) -> keras.Layer:

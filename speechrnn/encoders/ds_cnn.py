@@ -9,7 +9,7 @@ import keras
 from keras import layers, ops
 
 from speechrnn.encoders import ENCODERS
-from speechrnn.encoders.convolution import band_matrix, padded, strided
+from speechrnn.encoders.convolution import BandConvolution, band_matrix, padded, strided
 from speechrnn.encoders.normalisation import BatchNorm
 from speechrnn.encoders.settings import Settings
 from speechrnn.errors import ConfigError
@@ -87,9 +87,8 @@ class Convolution(layers.Layer):
 
     def call(self, values: Any, step_mask: Any = None, training: bool = False) -> tuple[Any, Any]:
         """Steps, and their mask."""
-        values, mask = padded(values, step_mask, self.kernel[0], self.strides[0])
-        bands = self.kernel[1]
-        values = ops.pad(values, ((0, 0), (0, 0), (bands // 2, (bands - 1) // 2), (0, 0)))
+        kernel, bands = self.kernel
+        values, mask = padded(values, step_mask, kernel, self.strides[0], bands=bands)
         found = self.norm(self.convolution(values), step_mask=mask, training=training)
         return ops.relu(found), mask
 
@@ -119,7 +118,7 @@ class DSCNNEncoder(layers.Layer):
         self.supports_masking = True
         self.bands = band_matrix(config.num_bands) if config.num_bands else None
         strides = config.frame_stride, config.band_stride
-        first = layers.Conv2D(config.width, FIRST_KERNEL, strides=strides, name="convolution")
+        first = BandConvolution(config.width, FIRST_KERNEL, strides=strides, name="convolution")
         self.first = Convolution(first, FIRST_KERNEL, strides, name="first")
         self.blocks = [
             SeparableBlock(config.width, config.block_stride if i == 0 else 1, name=f"block_{i}")
@@ -129,7 +128,7 @@ class DSCNNEncoder(layers.Layer):
 
     def call(self, frames: Any, frame_mask: Any = None, training: bool = False) -> tuple[Any, Any]:
         """Frames -> encoded frames and their mask."""
-        values = (self.bands(frames) if self.bands else frames)[..., None]
+        values = ops.expand_dims(self.bands(frames) if self.bands else frames, -1)
         values, mask = self.first(values, step_mask=frame_mask, training=training)
         values = self.dropout(values, training=training)
         for block in self.blocks:
