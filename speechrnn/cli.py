@@ -294,6 +294,8 @@ def _add_diagnose(choices: argparse._SubParsersAction) -> None:
         diagnose_commands,
     )
     diagnose_commands.add_options(gradients)
+    about = "how far back the encoder of a trained model remembers"
+    diagnose_commands.add_reach_options(add(diagnose_choices, "reach", about, diagnose_commands))
 
 
 def _add_transcribe(choices: argparse._SubParsersAction) -> None:

@@ -1,21 +1,22 @@
-"""Gradient flow of a model, untrained and trained, over short and long sequences."""
+"""Gradient flow and reach of a model, untrained and trained, over short and long sequences."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
-from speechrnn.bundle import load_bundle
+from speechrnn.bundle import BundleInfo, load_bundle
 from speechrnn.errors import ConfigError, ModelError
 from speechrnn.gradient_flow import GradientFlow
 from speechrnn.gradient_rates import FEWEST_STEPS, Flow, verdict
 from speechrnn.labels import Labels
 from speechrnn.model import ModelConfig, SpeechModel, build_model
 from speechrnn.progress import progress
+from speechrnn.reach import LONGEST_S, SOUND_S, measure_reach
 
 # Sequences that a rate is the median of.
 NUM_ROWS = 4
@@ -46,16 +47,51 @@ def before_and_after(bundle: Path) -> dict[str, SpeechModel]:
     Raises:
         ModelError: It is a .tflite, or no intact bundle.
     """
-    if bundle.is_file():
-        raise ModelError(
-            f"{bundle}: is a file, and gradients need what was trained; expected the bundle (a "
-            "directory made by speechrnn train) that it was exported from"
-        )
-    trained, info = load_bundle(bundle)
+    trained, info = _load(bundle, "gradients need")
     first = build_model(trained.config, trained.labels, seed=int(info.training.get("seed", 0)))
     for own, other in zip(first.front_end.weights, trained.front_end.weights, strict=True):
         own.assign(other)
     return {INITIAL: first, TRAINED: trained}
+
+
+def _load(bundle: Path, what: str) -> tuple[SpeechModel, BundleInfo]:
+    if bundle.is_file():
+        raise ModelError(
+            f"{bundle}: is a file, and {what} what was trained; expected the bundle (a "
+            "directory made by speechrnn train) that it was exported from"
+        )
+    return load_bundle(bundle)
+
+
+def reach(
+    bundle: Path, sounds: Callable[[ModelConfig, int], tuple[np.ndarray, np.ndarray]]
+) -> dict[str, Any]:
+    """How far back a bundle's encoder remembers (:mod:`speechrnn.reach`), as plain values.
+
+    Args:
+        bundle: A trained model.
+        sounds: From a model's config and a number of samples to two sounds, float32
+            ``[rows, samples]``: what is heard, and what is heard in place of its beginning.
+
+    Returns:
+        ``model``, ``encoder``, ``step_s``, ``reach_s``, ``longest_s`` (how far was looked), and
+        ``shares`` (``[[distance_s, share], ...]``).
+
+    Raises:
+        ModelError: It is a .tflite, or no intact bundle.
+    """
+    model, _ = _load(bundle, "the reach is of")
+    config = model.config
+    hop_s, rate_hz = config.features.hop_ms / 1000, config.features.sample_rate_hz
+    found = measure_reach(model, *sounds(config, round(SOUND_S * rate_hz)))
+    return {
+        "model": str(bundle),
+        "encoder": config.to_mapping()["encoder"],
+        "step_s": config.clock.step_s,
+        "reach_s": round(found.frames * hop_s, 6),
+        "longest_s": LONGEST_S,
+        "shares": [[round(d * hop_s, 6), round(s, 6)] for d, s in found.shares.items()],
+    }
 
 
 def measure(

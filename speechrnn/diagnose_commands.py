@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 from speechrnn.cli_options import DEFAULT_PRESET
 from speechrnn.commands import OK, check_json, write_json
-from speechrnn.errors import ConfigError, MissingExtraError, OutputError
+from speechrnn.errors import ConfigError, DataError, MissingExtraError, OutputError
 
 if TYPE_CHECKING:
     import numpy as np
@@ -50,6 +50,54 @@ def add_options(gradients: argparse.ArgumentParser) -> None:
         "--output", type=Path, metavar="DIR", help="write DIR/gradients.png and DIR/gradients.json"
     )
     gradients.add_argument("--seed", type=int, default=0, help="of first weights and made sound")
+
+
+def add_reach_options(reach: argparse.ArgumentParser) -> None:
+    """What the other command takes."""
+    reach.add_argument("model", type=Path, metavar="BUNDLE", help="trained")
+    reach.add_argument("--data", metavar="DATA", help="recordings, joined; default: made sound")
+    reach.add_argument("--json", metavar="F", help="write the figures; - is standard output")
+    reach.add_argument("--seed", type=int, default=0, help="of made sound")
+
+
+def reach(options: argparse.Namespace) -> int:
+    """How far back the encoder remembers."""
+    check_json(options.json)
+    from speechrnn.extras import require_training
+
+    require_training("diagnose reach")
+    _check_backend()
+    from speechrnn import diagnose
+
+    found = diagnose.reach(options.model, lambda config, size: _two_sounds(options, config, size))
+    if options.json:
+        write_json(options.json, found)
+    if options.json != "-":
+        end = " or more" if found["reach_s"] >= found["longest_s"] else ""
+        print(f"{found['model']}: {found['encoder']['type']} remembers {found['reach_s']:g} s{end}")
+        for distance_s, share in found["shares"]:
+            print(f"  before the last {distance_s:7.3f} s: {100 * share:5.1f} % of what it answers")
+    return OK
+
+
+def _two_sounds(
+    options: argparse.Namespace, config: ModelConfig, size: int
+) -> tuple[np.ndarray, np.ndarray]:
+    """What is heard, and what is heard instead."""
+    from speechrnn import diagnose
+
+    if not options.data:
+        one, other = (diagnose.made_sound(config, size, options.seed + i) for i in range(2))
+        return one, other
+    from speechrnn.datasets.reading import read_some
+
+    loaded = read_some(options.data, config.features.sample_rate_hz, MOST_RECORDINGS)
+    waveforms = [waveform for _, waveform in loaded]
+    if len(waveforms) < 2:
+        raise DataError(
+            f"{options.data}: has 1 recording, expected 2 or more: one is put in another's place"
+        )
+    return diagnose.joined(waveforms[::2], size), diagnose.joined(waveforms[1::2], size)
 
 
 def gradients(options: argparse.Namespace) -> int:
@@ -101,7 +149,7 @@ def _check_backend() -> None:
 
     if keras.backend.backend() != "tensorflow":
         raise ConfigError(
-            f"KERAS_BACKEND={keras.backend.backend()}: gradients are measured with TensorFlow; "
+            f"KERAS_BACKEND={keras.backend.backend()}: models are looked into with TensorFlow; "
             "unset it for this command"
         )
 

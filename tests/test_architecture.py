@@ -57,6 +57,7 @@ LAYERS = [
     "datasets.batches",
     "model",
     "gradient_flow",
+    "reach",
     "model_card",
     "decoding",
     "bundle",

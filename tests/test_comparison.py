@@ -81,6 +81,9 @@ class Pretended(Commands):
             share = 0.9 if "gru" in words[1] else 0.7 + 0.01 * int(Path(words[1]).parts[-2][-1])
             figures = {"interval": [0, 1], "wer": 1 - share, "cer": 0.1, "utterances": 40}
             Path(value["--json"]).write_text(json.dumps({"accuracy": share, **figures}))
+        elif words[:2] == ("diagnose", "reach"):
+            reach_s = 10.0 if "gru" in words[2] else 0.25
+            Path(value["--json"]).write_text(json.dumps({"reach_s": reach_s}))
         elif words[0] == "diagnose":
             layers = [
                 {"decades_per_second": 25 * rate, "decades_per_step": rate}
@@ -279,7 +282,7 @@ def test_a_finished_training_without_a_record_is_measured_alone(
     (plan.cell("gru", 0) / "cell.json").unlink()
     pretended.called.clear()
     run.run_comparison(plan)
-    assert [words[0] for words in pretended.called] == ["evaluate", "diagnose"]
+    assert [words[0] for words in pretended.called] == ["evaluate", "diagnose", "diagnose"]
 
 
 def test_a_cell_whose_loss_is_no_number_says_so_and_the_others_go_on(
@@ -343,6 +346,7 @@ def test_the_table_holds_what_was_measured(plan: Plan, pretended: type[Pretended
     assert found[0]["accuracy %"] == "90.00 ± 0.00"
     # Two seeds, 0.70 and 0.71: t(0.975, 1) = 12.7062 times 0.005.
     assert found[1]["accuracy %"] == "70.50 ± 6.35"
+    assert [row["reach s"] for row in found] == ["over 10", "0.25"]
     assert "WER %" not in titles, "of classifiers accuracy says it"
     for row, contender in zip(found, plan.contenders, strict=True):
         assert row["size"] == contender.size

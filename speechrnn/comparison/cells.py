@@ -125,12 +125,27 @@ def _gradient_figures(plan: Plan, folder: Path, commands: Commands) -> dict[str,
     return {"gradient_rate": min(rates)} if rates else {}
 
 
+def _reach_figures(plan: Plan, folder: Path, commands: Commands) -> dict[str, Any]:
+    """``reach_s``: how far back the last encoded step depends on what was heard.
+
+    Of the validation recordings, joined; nothing where it cannot be measured.
+    """
+    file = folder / "reach.json"
+    arguments = ("diagnose", "reach", folder / BUNDLE, "--data", plan.question.val)
+    try:
+        commands.speechrnn(*arguments, "--json", file)
+        return {"reach_s": json.loads(file.read_text(encoding="utf-8"))["reach_s"]}
+    except (SpeechRNNError, OSError, ValueError):
+        return {}
+
+
 # What is found out about a trained cell, each from (plan, folder of the cell, commands); another
 # figure is another function here, and a column in ``table.COLUMNS``.
 FIGURES: tuple[Callable[[Plan, Path, Commands], dict[str, Any]], ...] = (
     _training_figures,
     _evaluation_figures,
     _gradient_figures,
+    _reach_figures,
 )
 
 

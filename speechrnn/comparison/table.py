@@ -11,6 +11,7 @@ from typing import Any
 from speechrnn.comparison.budget import COUNTED
 from speechrnn.comparison.exported import KINDS
 from speechrnn.comparison.plan import Plan
+from speechrnn.reach import LONGEST_S
 from speechrnn.version import __version__
 
 Row = Mapping[str, Any]
@@ -57,7 +58,7 @@ def summarise(
 def _row(plan: Plan, name: str, records: Sequence[Row], files: Row) -> dict[str, Any]:
     """An encoder: ``settings``, ``size``, ``parameters``, ``multiply_adds``, and over its seeds
 
-    ``accuracy``, ``wer``, ``train_s``, ``clips_per_second``, ``gradient_rate`` as
+    ``accuracy``, ``wer``, ``train_s``, ``clips_per_second``, ``gradient_rate``, ``reach_s`` as
     :func:`mean_interval` has them, and ``courses``; of one seed's files ``files`` (by kind
     ``bytes``, ``latency_ms``, ``memory_mb``) and ``lengths_ms``. Unknown is None or empty.
     """
@@ -65,7 +66,7 @@ def _row(plan: Plan, name: str, records: Sequence[Row], files: Row) -> dict[str,
     trained = [record for record in records if "error" not in record]
     over_seeds = {
         key: mean_interval([record[key] for record in trained if key in record])
-        for key in ("accuracy", "wer", "train_s", "clips_per_second", "gradient_rate")
+        for key in ("accuracy", "wer", "train_s", "clips_per_second", "gradient_rate", "reach_s")
     }
     return {
         "encoder": name,
@@ -166,6 +167,13 @@ def _memory(row: Row) -> str:
     return f"{first:.0f}, {longest} s: {last:.0f}" if len(peaks) > 1 else f"{first:.0f}"
 
 
+def _reach(row: Row) -> str:
+    found = row["reach_s"]
+    if found is None:
+        return NOTHING
+    return f"over {LONGEST_S:g}" if min(found["values"]) >= LONGEST_S else f"{found['mean']:.2f}"
+
+
 def _rounded(value: float | None, unit: float = 1.0, digits: int = 0) -> str:
     return NOTHING if value is None else f"{value / unit:,.{digits}f}"
 
@@ -184,6 +192,7 @@ COLUMNS: tuple[tuple[str, Callable[[Row], str]], ...] = (
     *((f"{kind}, 1 s", _file_cell(kind)) for kind in KINDS),
     ("peak memory MB", _memory),
     ("gradient, decades/s", lambda row: _rounded((row["gradient_rate"] or {}).get("mean"), 1, 1)),
+    ("reach s", _reach),
 )
 
 
@@ -221,7 +230,9 @@ def describe(summary: Mapping[str, Any]) -> str:
         f"{summary['budget']:,} {COUNTED[summary['match']]} each, within 10 %; trained on "
         f"{summary['data']}, measured on {summary['utterances']} recordings of {summary['val']}, "
         f"{chosen}; {seeds}.{measured} Multiply-adds, sizes and memory are those of the exported "
-        "files, the front end included; memory is the peak of a process that does nothing else."
+        "files, the front end included; memory is the peak of a process that does nothing else. "
+        "Reach: sound that far back still makes a tenth of what the last encoded step says, as "
+        f"far as {LONGEST_S:g} s."
     )
 
 
