@@ -33,16 +33,13 @@ from provenance import append_table
 from speechrnn.config import read_preset
 from speechrnn.datasets.reading import read_some
 from speechrnn.export.arithmetic import multiply_adds
-from speechrnn.export.integer import with_integers
-from speechrnn.export.ranges import find_ranges
-from speechrnn.export.weights import with_smaller_weights
-from speechrnn.flatbuffer import Graph
+from speechrnn.export.quantise import Quantization, quantised
 from speechrnn.model import SECTIONS
 from speechrnn.speed import in_turn, opened, sounds
 
 RATE_HZ, LABELS = 16000, 40
 RESULTS = Path(__file__).parent / "results" / "export.md"
-SMALLER = ("float16", "dynamic", "int8", "int4")
+SMALLER: tuple[Quantization, ...] = ("float16", "dynamic", "int8", "int4")
 CALIBRATION = 200
 
 
@@ -140,21 +137,15 @@ def convert(model: Any, calibration: list[np.ndarray]) -> dict[str, bytes]:
     ours = to_flatbuffer(
         "serve", lambda w: {"probabilities": answer(model, w)}, [signature], [model]
     )
-    smaller = {
-        kind: with_integers(ours, find_ranges(ours, calibration))
-        if kind == "int8"
-        else with_smaller_weights(ours, kind)
-        for kind in SMALLER
-    }
-    compact = {kind: compacted(file) for kind, file in {"float32": ours, **smaller}.items()}
     return {
         "stock": stock(model, signature),
         "stock dynamic": stock(model, signature, True),
-        **compact,
+        "float32": quantised(ours, "none"),
+        **{kind: quantised(ours, kind, calibration) for kind in SMALLER},
     }
 
 
-def stock(model: Any, signature: Any, quantised: bool = False) -> bytes:
+def stock(model: Any, signature: Any, smaller: bool = False) -> bytes:
     import keras
     import tensorflow as tf
 
@@ -165,15 +156,9 @@ def stock(model: Any, signature: Any, quantised: bool = False) -> bytes:
         archive.write_out(folder, verbose=False)
         converter = tf.lite.TFLiteConverter.from_saved_model(folder, signature_keys=["serve"])
         converter.target_spec.supported_ops = [tf.lite.OpsSet.TFLITE_BUILTINS]
-        if quantised:
+        if smaller:
             converter.optimizations = [tf.lite.Optimize.DEFAULT]
         return converter.convert()
-
-
-def compacted(content: bytes) -> bytes:
-    graph = Graph(content)
-    graph.compact()
-    return graph.to_bytes()
 
 
 def runner(content: bytes) -> Callable[[], None]:

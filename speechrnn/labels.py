@@ -13,6 +13,8 @@ from dataclasses import dataclass
 from speechrnn.errors import LabelError
 
 BLANK_ID = 0
+# Symbols at steps count down from here where they are but a guess.
+GUESSED = -2
 # Labels of recordings that say nothing, and of those that say something else.
 SILENCE, UNKNOWN = "_silence_", "_unknown_"
 

@@ -11,6 +11,7 @@ import numpy as np
 
 from speechrnn.datasets.composing import Composer, are_commands
 from speechrnn.datasets.examples import Example, HeldExample, load_examples, row_targets
+from speechrnn.datasets.flat_start import even_spans
 from speechrnn.datasets.manifest import Utterance, check_disjoint, is_word
 from speechrnn.datasets.sequences import SequenceConfig, check_speaker, trimmed
 from speechrnn.decoding.align import least_steps
@@ -141,6 +142,7 @@ def _read(
 ) -> tuple[list[list[Example]], list[AudioError]]:
     """The examples of each part, within one budget of memory, and what could not be read."""
     model, memory_mb = recipe.model, recipe.train.memory_mb
+    guessed = getattr(model.head, "flat_start", 0.0) > 0
     rate_hz = model.features.sample_rate_hz
 
     def cut(waveform: np.ndarray) -> np.ndarray:
@@ -157,6 +159,7 @@ def _read(
             model.features.window_length,
             memory_mb=memory_mb,
             prepare=cut if part.compose else None,
+            guess=even_spans if guessed and part.name == "train" and not part.compose else None,
             skip_broken=skip_broken,
             purpose=f"reading {part.name}",
         )

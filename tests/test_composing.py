@@ -14,11 +14,12 @@ from speechrnn.datasets.augment import Speed, TimeShift
 from speechrnn.datasets.batches import training_batches
 from speechrnn.datasets.composing import Composer, are_commands
 from speechrnn.datasets.examples import HeldExample
+from speechrnn.datasets.flat_start import even_spans
 from speechrnn.datasets.manifest import Utterance
 from speechrnn.datasets.sequences import SequenceConfig
 from speechrnn.errors import DataError
 from speechrnn.heads.ctc import CTC
-from speechrnn.labels import SILENCE, UNKNOWN, Labels
+from speechrnn.labels import GUESSED, SILENCE, UNKNOWN, Labels
 
 RATE_HZ = 8000
 LABELS = Labels(("one", "three", "two"))
@@ -135,6 +136,24 @@ def test_of_a_spelled_word_only_where_it_stands_is_known():
     (batch,) = training_batches(made, np.arange(4), 4, RATE_HZ, (0,), layout=Layout())
     assert set(np.unique(batch.y["steps"])) == {-1, 0}
     assert batch.y["num_targets"].tolist() == [len(example.row.text) for example in made]
+
+
+def test_of_an_utterance_as_it_is_each_symbol_is_guessed_to_be_in_its_share():
+    heard = tone(900, 9000 / RATE_HZ, RATE_HZ)
+    sound = np.concatenate([np.zeros(3000), heard, np.zeros(5000)]).astype(np.float32)
+    spans = even_spans(sound, RATE_HZ, [3, 1, 1])
+    starts, ends, symbols = map(list, zip(*spans, strict=True))
+    assert symbols == [3, 1, 1]
+    assert starts[1:] == ends[:-1]
+    assert np.ptp(np.subtract(ends, starts)) <= 1
+    np.testing.assert_allclose([starts[0], ends[-1]], [3000, 12000], atol=0.06 * RATE_HZ)
+    assert even_spans(np.zeros(4000, np.float32), RATE_HZ, [2]) == ((0, 0, 2),)
+    assert even_spans(sound, RATE_HZ, []) == ()
+    row = Utterance(Path("a.wav"), "three one one", "s")
+    made = [HeldExample(row, sound, [3, 1, 1], spans, guessed=True)] * 2
+    (batch,) = training_batches(made, np.arange(2), 2, RATE_HZ, (0,), layout=Layout())
+    steps = GUESSED - batch.y["steps"][0]
+    assert [int(s) for s, _ in itertools.groupby(steps)] == [0, 3, 1, 0, 1, 0]
 
 
 def test_of_a_recording_as_it_is_nothing_is_known():

@@ -12,7 +12,7 @@ from reference.ctc import all_sequences
 from speechrnn.decoding.ctc import greedy
 from speechrnn.errors import ConfigError, LabelError
 from speechrnn.heads.ctc import CTC
-from speechrnn.labels import Labels
+from speechrnn.labels import GUESSED, Labels
 
 HEAD = CTC()
 COLUMNS, STEPS = 4, 5
@@ -90,6 +90,21 @@ def test_what_it_counts_may_change_while_training(done):
     assert float(same[0]) == pytest.approx(float(CTC(placement=0.5).loss(logits, *rest)[0]))
 
 
+@pytest.mark.parametrize(("done", "part"), [(0.0, 1.0), (0.1, 0.5), (0.2, 0.0), (1.0, 0.0)])
+def test_a_guess_counts_less_and_less_and_then_nothing(done, part):
+    logits = np.random.default_rng(0).standard_normal((1, 4, COLUMNS)).astype(np.float32)
+    targets, num_targets = padded([[2]])
+    rest = (np.array([4], np.int32), targets, num_targets)
+    head, known = CTC(placement=0.5, flat_start=0.2), np.array([[0, 2, -1, 1]], np.int32)
+    guessed = np.where(known >= 0, GUESSED - known, known)
+    plain, found = HEAD.loss(logits, *rest), head.loss(logits, *rest, guessed, done)
+    sure = CTC(placement=0.5).loss(logits, *rest, known)
+    assert float((found - plain)[0]) == pytest.approx(part * float((sure - plain)[0]), abs=1e-5)
+    assert float(head.loss(logits, *rest, known, done)[0]) == pytest.approx(
+        float(sure[0]), abs=1e-5
+    )
+
+
 def test_silence_says_nothing_and_other_texts_must_be_known():
     labels = HEAD.labels(["go", "turn on", "_silence_"], commands=True)
     assert labels.symbols == ("go", "turn on")
@@ -104,7 +119,9 @@ def test_silence_says_nothing_and_other_texts_must_be_known():
 
 
 @pytest.mark.parametrize(
-    "wrong", [{"symbols": "phones"}, {"dropout": 1.0}, {"placement": -0.1}], ids=str
+    "wrong",
+    [{"symbols": "phones"}, {"dropout": 1.0}, {"placement": -0.1}, {"flat_start": 1.5}],
+    ids=str,
 )
 def test_a_wrong_setting_is_named(wrong: dict):
     with pytest.raises(ConfigError, match=next(iter(wrong))):

@@ -14,7 +14,7 @@ from speechrnn.clock import StepClock
 from speechrnn.datasets.augment_mixup import Mixup
 from speechrnn.datasets.examples import UNKNOWN_SYMBOL, Example
 from speechrnn.datasets.waveforms import WaveformAugmentation, Waveforms
-from speechrnn.labels import BLANK_ID
+from speechrnn.labels import BLANK_ID, GUESSED
 
 # Behind the longest recording of a batch there is room for it to be shifted and slowed: so much,
 # or this part of it, if that is more; but never beyond the longest recording of all.
@@ -115,6 +115,8 @@ def step_symbols(
 ) -> np.ndarray:
     """What is said at each step, int32 ``[batch, steps]``: a symbol, 0 nothing, -1 unknown.
 
+    Where the spans of an example are guessed, a symbol or nothing is ``GUESSED`` less itself.
+
     Args:
         examples: Say what stands in each of their spans.
         waveforms: Of the examples; its places are where the spans begin and end by now.
@@ -137,6 +139,8 @@ def step_symbols(
             if symbol != UNKNOWN_SYMBOL and first and row[first - 1] == symbol:
                 row[first - 1] = BLANK_ID  # the same once more
             row[first:last] = symbol
+        if example.guessed:
+            row[:] = np.where(row >= 0, GUESSED - row, row)
     return steps
 
 

@@ -38,6 +38,7 @@ class SequenceExample:
     targets: list[int]
     symbols: tuple[int, ...]
     sample_rate_hz: int
+    guessed: bool = False
 
     @property
     def num_samples(self) -> int:

@@ -17,6 +17,7 @@ from speechrnn.labels import Labels
 
 # First sample, the one behind the last, and the symbol that stands there for all of it.
 Span = tuple[int, int, int]
+Guess = Callable[[np.ndarray, int, Sequence[int]], Sequence[Span]]
 # The symbol of a span that is spelled with several, nobody knows where.
 UNKNOWN_SYMBOL = -1
 
@@ -40,6 +41,10 @@ class Example(Protocol):
         """What is said where; None where that is not known."""
 
     @property
+    def guessed(self) -> bool:
+        """Whether the spans are but a guess, to begin with."""
+
+    @property
     def num_samples(self) -> int:
         """Its length, known without reading it."""
 
@@ -55,7 +60,8 @@ class HeldExample:
     row: Utterance
     waveform: np.ndarray
     targets: list[int]
-    spans: None = None
+    spans: Sequence[Span] | None = None
+    guessed: bool = False
 
     @property
     def num_samples(self) -> int:
@@ -72,7 +78,8 @@ class DiskExample:
     targets: list[int]
     sample_rate_hz: int
     prepare: Prepare | None = None
-    spans: None = None
+    spans: Sequence[Span] | None = None
+    guessed: bool = False
 
     @property
     def waveform(self) -> np.ndarray:
@@ -101,12 +108,14 @@ def load_examples(
     *,
     memory_mb: float,
     prepare: Prepare | None = None,
+    guess: Guess | None = None,
     skip_broken: bool = False,
     purpose: str = "reading",
 ) -> tuple[list[Example], list[AudioError]]:
     """Every recording, read once: kept in memory up to a budget, then only its length.
 
-    What a training learns does not depend on the budget. ``prepare`` changes what is read.
+    What a training learns does not depend on the budget. ``prepare`` changes what is read, and
+    ``guess`` says where its targets may be.
 
     Raises:
         DataError: Recordings are broken, and ``skip_broken`` is off or none is left.
@@ -121,11 +130,15 @@ def load_examples(
         targets = row_targets(row, labels, head)
         if prepare:
             waveform = prepare(waveform)
+        spans = guess(waveform, sample_rate_hz, targets) if guess else None
         left -= waveform.nbytes
         if left >= 0:
-            examples.append(HeldExample(row, waveform, targets))
+            examples.append(HeldExample(row, waveform, targets, spans, bool(guess)))
         else:
-            examples.append(DiskExample(row, len(waveform), targets, sample_rate_hz, prepare))
+            size = len(waveform)
+            examples.append(
+                DiskExample(row, size, targets, sample_rate_hz, prepare, spans, bool(guess))
+            )
     return examples, errors
 
 

@@ -106,6 +106,7 @@ class SilenceExample:
     seed: tuple[int, ...]
     row: Utterance
     spans: tuple[()] = ()  # nothing is said anywhere
+    guessed: bool = False
 
     @property
     def waveform(self) -> np.ndarray:

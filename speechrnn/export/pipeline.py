@@ -10,7 +10,7 @@ import tempfile
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal, get_args
+from typing import TYPE_CHECKING, Any, get_args
 
 import numpy as np
 
@@ -20,9 +20,7 @@ from speechrnn.decoding.calibration import apply_temperature
 from speechrnn.errors import ExportError, OutputError
 from speechrnn.export.check import Comparison, Labelled, compare, largest_difference
 from speechrnn.export.convert import BATCH_SIZE
-from speechrnn.export.integer import with_integers
-from speechrnn.export.ranges import find_ranges
-from speechrnn.export.weights import with_smaller_weights
+from speechrnn.export.quantise import Quantization, quantised
 from speechrnn.extras import require_training
 from speechrnn.files import check_place, write_atomically
 from speechrnn.flatbuffer import Graph
@@ -33,7 +31,6 @@ from speechrnn.version import __version__
 if TYPE_CHECKING:
     from speechrnn.model import ModelConfig
 
-Quantization = Literal["none", "float16", "dynamic", "int8", "int4"]
 # Keras against LiteRT on the self-test, largest difference of a probability. Sums of float32 in
 # another order differ by some 1e-6; what smaller numbers cost is a few times less than this.
 TOLERANCES: dict[Quantization, float] = {
@@ -145,7 +142,7 @@ def export_bundle(
         metadata["batch"] = {"signature": "batch", "size": BATCH_SIZE}
     if plan:
         metadata["streaming"] = {"signature": "stream", **plan}
-    flatbuffer = _quantised(converted, quantize, calibration, metadata)
+    flatbuffer = quantised(converted, quantize, calibration, metadata)
     operators = check_operators(flatbuffer)
     with tempfile.TemporaryDirectory(prefix="speechrnn-") as folder:
         candidate = Path(folder) / "candidate.tflite"
@@ -245,21 +242,6 @@ def check_operators(flatbuffer: bytes) -> tuple[str, ...]:
             "not have"
         )
     return tuple(sorted({graph.kind(operator) for _, operator in graph.operators()}))
-
-
-def _quantised(
-    flatbuffer: bytes,
-    quantize: Quantization,
-    calibration: Sequence[np.ndarray],
-    metadata: Mapping[str, Any],
-) -> bytes:
-    if quantize == "int8":
-        flatbuffer = with_integers(flatbuffer, find_ranges(flatbuffer, calibration, metadata))
-    elif quantize != "none":
-        flatbuffer = with_smaller_weights(flatbuffer, quantize)
-    graph = Graph(flatbuffer)
-    graph.compact()
-    return graph.to_bytes()
 
 
 def _convert_in_subprocess(
@@ -418,7 +400,7 @@ def _other_formats(
     """The same model in other numbers, in files of their own."""
     for kind in kinds:
         file = folder / f"{kind}.tflite"
-        content = _quantised(converted, kind, calibration, metadata)
+        content = quantised(converted, kind, calibration, metadata)
         file.write_bytes(pack(content, {**metadata, "quantization": kind}, info.labels))
         yield Recognizer(file)
 

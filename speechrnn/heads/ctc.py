@@ -11,7 +11,7 @@ from keras import layers, ops
 
 from speechrnn.errors import ConfigError, LabelError
 from speechrnn.heads import HEADS
-from speechrnn.labels import BLANK_ID, SILENCE, Labels
+from speechrnn.labels import BLANK_ID, GUESSED, SILENCE, Labels
 from speechrnn.spelling import Spelling, Symbols, check_symbols
 
 
@@ -31,12 +31,16 @@ class CTC:
             word lasts. CTC alone leaves a symbol one step somewhere near its word, and so no times
             to read off.
         placement_end: That weight when the training ends; it moves there evenly. Below 0: the same.
+        flat_start: Part of the training in which the symbols of whole utterances, of which nobody
+            knows where they are, are taken to lie evenly, with ``placement`` at first and less and
+            less (:mod:`speechrnn.datasets.flat_start`).
     """
 
     symbols: Symbols = "words"
     dropout: float = 0.0
     placement: float = 0.0
     placement_end: float = -1.0
+    flat_start: float = 0.0
 
     output_name = "log_probs"
 
@@ -49,6 +53,8 @@ class CTC:
             raise ConfigError(f"head.dropout: got {self.dropout}, expected 0 <= x < 1")
         if self.placement < 0:
             raise ConfigError(f"head.placement: got {self.placement}, expected 0 or more")
+        if not 0 <= self.flat_start <= 1:
+            raise ConfigError(f"head.flat_start: got {self.flat_start}, expected 0 to 1")
 
     def labels(self, texts: Iterable[str], *, commands: bool) -> Labels:
         """The symbols that the texts are spelled with."""
@@ -102,7 +108,11 @@ class CTC:
         if steps is None or not (self.placement or end):
             return losses
         weight = self.placement + (end - self.placement) * done
-        return losses + weight * _misplaced(logits, num_encoded, steps)
+        losses = losses + weight * _misplaced(logits, num_encoded, steps)
+        if self.flat_start:
+            weight = self.placement * ops.maximum(0.0, 1 - done / self.flat_start)
+            losses = losses + weight * _misplaced(logits, num_encoded, GUESSED - steps)
+        return losses
 
     def output(self, logits: Any) -> Any:
         """Natural logarithms of probabilities, float32 ``[batch, time, columns]``."""

@@ -16,7 +16,7 @@ import soundfile
 from model_fixtures import noise, shared_bundle
 
 from speechrnn.export import export_bundle
-from speechrnn.export.pipeline import Quantization
+from speechrnn.export.quantise import Quantization
 from speechrnn.ready_models import model_path
 from speechrnn.runtime import Recognizer
 
