@@ -25,7 +25,7 @@ from model_fixtures import (
 from speechrnn.cli import main
 from speechrnn.encoders import ENCODERS
 from speechrnn.errors import ExportError, LabelError, ModelError
-from speechrnn.export import export_bundle, pipeline
+from speechrnn.export import export_bundle, pipeline, quantise
 from speechrnn.export.check import Comparison, describe
 from speechrnn.heads import HEADS
 from speechrnn.model import ModelConfig, build_model
@@ -181,7 +181,7 @@ def test_what_a_check_cannot_make_is_said(tmp_path):
 
 def test_a_file_that_loses_too_much_is_not_written(tmp_path, monkeypatch):
     ruin = lambda content, width: ruined(content)  # noqa: E731
-    monkeypatch.setattr(pipeline, "with_smaller_weights", ruin)
+    monkeypatch.setattr(quantise, "with_smaller_weights", ruin)
     monkeypatch.setattr(pipeline, "_selftest_difference", lambda recognizer, bundle: 0.0)
     texts = [found.text for found in shared_recognizer("wide").transcribe_many(RECORDINGS)]
     shown: list[Comparison] = []
@@ -227,7 +227,7 @@ def test_what_the_converter_says_goes_to_a_log(tmp_path, monkeypatch):
 
 
 def test_ruined_weights_fail_the_self_test(tmp_path, monkeypatch):
-    monkeypatch.setattr(pipeline, "with_smaller_weights", lambda content, width: ruined(content))
+    monkeypatch.setattr(quantise, "with_smaller_weights", lambda content, width: ruined(content))
     with pytest.raises(ExportError, match=r"differs from the bundle by .* on the self-test"):
         exported(tmp_path, "int4")
 
