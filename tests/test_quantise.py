@@ -20,12 +20,17 @@ from speechrnn.export.convert import to_flatbuffer
 from speechrnn.export.graph import run_in_loop
 from speechrnn.export.integer import with_integers
 from speechrnn.export.ranges import find_ranges
-from speechrnn.export.weights import quantise_weights, with_smaller_weights
+from speechrnn.export.weights import (
+    quantise_weights,
+    with_smaller_filterbank,
+    with_smaller_weights,
+)
 from speechrnn.flatbuffer import Graph
 
 WIDTH, UNITS = 20, 32
 KINDS = {"gru": keras.layers.GRU, "lstm": keras.layers.LSTM, "simple": keras.layers.SimpleRNN}
 SIGNATURE = tf.TensorSpec([1, None], tf.float32, name="waveform")
+FLOAT16 = schema.TensorType.FLOAT16
 INT16, INT8, INT4 = schema.TensorType.INT16, schema.TensorType.INT8, schema.TensorType.INT4
 
 
@@ -210,6 +215,27 @@ def test_what_is_named_front_end_keeps_its_floats(width):
     stored = [smaller.constant(main.tensors[op.inputs[1]]) for op in products]
     assert any(s is not None and s.dtype == np.float32 and np.array_equal(s, kept) for s in stored)
     assert sum(s is not None and s.dtype == np.float32 and s.size == kept.size for s in stored) == 1
+
+
+@pytest.mark.parametrize("kind", [FLOAT16, schema.TensorType.FLOAT32])
+def test_of_the_front_end_what_is_nowhere_below_zero_is_stored_in_float16(kind):
+    content, _ = network("gru")
+    graph = Graph(content)
+    main = graph.subgraphs[0]
+    product = next(op for op in main.operators if graph.kind(op) == "FULLY_CONNECTED")
+    main.tensors[product.outputs[0]].name = b"front_end/MatMul"
+    weight = main.tensors[product.inputs[1]]
+    values = np.abs(graph.constant(weight))
+    if kind == schema.TensorType.FLOAT32:  # one below is enough, as in a Fourier transform
+        values[0, 0] = -1.0
+    graph.set_constant(weight, values, schema.TensorType.FLOAT32)
+    before = graph.to_bytes()
+    with_smaller_filterbank(graph)
+    assert weight.type == kind
+    for waveform in waveforms(2):
+        np.testing.assert_allclose(
+            run(graph.to_bytes(), waveform), run(before, waveform), atol=5e-3
+        )
 
 
 # ------------------------------------------------------------------ ranges

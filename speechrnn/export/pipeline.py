@@ -90,7 +90,7 @@ def export_bundle(
         out: The file; it appears only when every check has passed.
         quantize: "none"; "float16" or "int4": weights alone; "dynamic": weights in int8, products
             with what comes in quantised as it comes; "int8": the recurrent layers and all products
-            in integers, states too. The front end is always in float32.
+            in integers, states too. The front end always computes in float32.
         calibration: For "int8", some hundred recordings at the model's rate, to see how large the
             values become.
         streaming: Whether the file also has a signature that takes a chunk and the state before it;
