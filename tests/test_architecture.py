@@ -52,6 +52,7 @@ LAYERS = [
     "encoders",
     "heads",
     "datasets.examples",  # a head knows the targets of a text
+    "datasets.flat_start",
     "datasets.sampling",
     "datasets.composing",
     "datasets.batches",

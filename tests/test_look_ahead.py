@@ -40,8 +40,15 @@ HEADS: dict[str, dict[str, Any]] = {
     "ctc": {"type": "ctc"},
 }
 STEPS = 3  # of look-ahead
+HEAVY = {"stacked", "simple-rnn"}  # two layers, and another cell, are in "lstm" too
 # Each encoder with one head, and the other head with one more.
-CASES = [*((encoder, "ctc") for encoder in ENCODERS), ("narrow", "classification")]
+CASES = [
+    *(
+        pytest.param(encoder, "ctc", marks=pytest.mark.heavy if encoder in HEAVY else ())
+        for encoder in ENCODERS
+    ),
+    ("narrow", "classification"),
+]
 SIZES = st.lists(st.integers(1, 3000), min_size=1, max_size=6)
 
 
@@ -276,7 +283,10 @@ def test_a_file_says_how_far_ahead_it_sees(capsys):
     assert "chunks of 0.12 s, 0.12 s of look-ahead" in call("info", streaming_file("ctc")).out
 
 
-@pytest.mark.parametrize("quantize", ["float16", "dynamic", "int8", "int4"])
+@pytest.mark.parametrize(
+    "quantize",
+    ["dynamic", "int8", *(pytest.param(k, marks=pytest.mark.heavy) for k in ("float16", "int4"))],
+)
 def test_smaller_weights_stream_too(quantize):
     waveform = sweep(9000)
     found, expected = (
