@@ -131,6 +131,7 @@ def test_a_new_training_forgets_the_checkpoint_of_an_old_one(tiny_data: Path, tm
     assert not old.exists()
 
 
+@pytest.mark.heavy
 def test_kill_9_in_the_middle_loses_nothing_but_time(tiny_data: Path, tmp_path: Path):
     config = tmp_path / "recipe.toml"
     lines = []

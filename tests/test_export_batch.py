@@ -20,8 +20,8 @@ from speechrnn.runtime import Recognizer
 
 FILES = [
     ("two-way", "none"),
-    ("wide", "dynamic"),
     ("wide", "int8"),
+    pytest.param("wide", "dynamic", marks=pytest.mark.heavy),
     pytest.param("one-way", "none", marks=pytest.mark.heavy),
     pytest.param("wide", "none", marks=pytest.mark.heavy),
 ]

@@ -131,6 +131,7 @@ def test_the_bundle_says_what_it_learnt_from(bundle: Path):
     assert info.decision.utterance_confidence != (1.0, 0.0)
 
 
+@pytest.mark.heavy
 def test_a_training_on_made_utterances_resumes_bit_for_bit(
     tiny_data: Path, recipe: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ):

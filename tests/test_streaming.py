@@ -180,6 +180,7 @@ def test_a_streaming_file_says_how_it_is_cut():
     assert (found["signature"], found["chunk"], found["context"]) == ("stream", 640, 240)
 
 
+@pytest.mark.heavy
 def test_a_streaming_file_with_smaller_weights_stores_them_once():
     whole, smaller = (streaming_file("wide", "ctc", kind) for kind in ("none", "dynamic"))
     stored = describe_model(smaller)["weights_bytes"]
@@ -374,7 +375,8 @@ def test_what_cannot_stream_is_told_why(tmp_path, sections, words):
     assert not (tmp_path / "m.tflite").exists()
 
 
-@pytest.mark.parametrize("kind", [pytest.param("gru", marks=pytest.mark.heavy), "lstm"])
+@pytest.mark.heavy
+@pytest.mark.parametrize("kind", ["gru", "lstm"])
 def test_a_stream_in_int8_steps_in_integers_and_answers_nearly_the_same(kind, tmp_path):
     made = make_model(
         {
