@@ -19,6 +19,8 @@ import pytest
 
 from speechrnn.datasets.manifest import Utterance
 from speechrnn.labels import Labels
+from speechrnn.runtime import Recognizer
+from speechrnn.runtime.streaming import Stream
 
 LABELS = Labels(("yes", "no", "العربية", "go"))  # an order that no sorting gives
 
@@ -345,6 +347,22 @@ def sweep(num_samples: int, seed: int = 0) -> np.ndarray:
 
 def noise(num_samples: int, seed: int = 0) -> np.ndarray:
     return (0.1 * np.random.default_rng(seed).standard_normal(num_samples)).astype(np.float32)
+
+
+def cut(waveform: np.ndarray, sizes: Sequence[int]) -> list[np.ndarray]:
+    """Chunks of these sizes, in turn, to the end."""
+    chunks, place = [], 0
+    while place < len(waveform):
+        chunks.append(waveform[place : place + sizes[len(chunks) % len(sizes)]])
+        place += len(chunks[-1])
+    return chunks
+
+
+def streamed(recognizer: Recognizer, waveform: np.ndarray, sizes: Sequence[int]) -> np.ndarray:
+    """All answers of a file's stream to sound that comes in such chunks, to its end."""
+    stream = Stream(recognizer)
+    answers = [answer for chunk in cut(waveform, sizes) for answer in stream.feed(chunk)]
+    return np.array([*answers, *stream.finish()])
 
 
 def labelled(

@@ -150,7 +150,7 @@ def test_of_an_utterance_as_it_is_each_symbol_is_guessed_to_be_in_its_share():
     assert even_spans(np.zeros(4000, np.float32), RATE_HZ, [2]) == ((0, 0, 2),)
     assert even_spans(sound, RATE_HZ, []) == ()
     row = Utterance(Path("a.wav"), "three one one", "s")
-    made = [HeldExample(row, sound, [3, 1, 1], spans, guessed=True)] * 2
+    made = [HeldExample(row, sound, [3, 1, 1], spans)] * 2
     (batch,) = training_batches(made, np.arange(2), 2, RATE_HZ, (0,), layout=Layout())
     steps = GUESSED - batch.y["steps"][0]
     assert [int(s) for s, _ in itertools.groupby(steps)] == [0, 3, 1, 0, 1, 0]

@@ -12,7 +12,16 @@ import tensorflow as tf
 from conftest import call
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from model_fixtures import LABELS, folder, make_model, save, shared_bundle, sweep
+from model_fixtures import (
+    LABELS,
+    cut,
+    folder,
+    make_model,
+    save,
+    shared_bundle,
+    streamed,
+    sweep,
+)
 
 from speechrnn.decoding.detect import Detector, DetectorConfig
 from speechrnn.encoders.subsampling import subsampled
@@ -24,7 +33,7 @@ from speechrnn.model import SpeechModel
 from speechrnn.recognize import describe_model
 from speechrnn.runtime import Recognizer, StreamingRecognizer
 from speechrnn.runtime.metadata import read_metadata
-from speechrnn.runtime.streaming import ENDLESS, Stream
+from speechrnn.runtime.streaming import ENDLESS
 
 BOARD = Path(__file__).parents[1] / "export" / "board" / "listen.py"
 ENCODERS: dict[str, dict[str, Any]] = {
@@ -243,21 +252,6 @@ def files():
     """Made before a drawn example needs them: else a failure would make them again and again."""
     for head in HEADS:
         streaming_file(head)
-
-
-def cut(waveform: np.ndarray, sizes: list[int]) -> list[np.ndarray]:
-    """Chunks of these sizes, in turn, to the end."""
-    chunks, place = [], 0
-    while place < len(waveform):
-        chunks.append(waveform[place : place + sizes[len(chunks) % len(sizes)]])
-        place += len(chunks[-1])
-    return chunks
-
-
-def streamed(recognizer: Recognizer, waveform: np.ndarray, sizes: list[int]) -> np.ndarray:
-    stream = Stream(recognizer)
-    answers = [answer for chunk in cut(waveform, sizes) for answer in stream.feed(chunk)]
-    return np.array([*answers, *stream.finish()])
 
 
 @pytest.mark.parametrize("head", HEADS)

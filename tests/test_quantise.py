@@ -4,6 +4,7 @@ import functools
 import subprocess
 import sys
 from collections.abc import Sequence
+from typing import Any
 
 import flatbuffers
 import keras
@@ -155,9 +156,8 @@ def test_a_cell_that_has_added_up_for_long_still_hears_a_small_step():
     layer = keras.layers.LSTM(UNITS, return_sequences=True)
     layer.build((None, None, WIDTH))
     open_gate, kernel = np.full(UNITS, 12.0), np.zeros((WIDTH, 4 * UNITS))
-    kernel[:, 2 * UNITS : 3 * UNITS] = (
-        0.02  # candidates; the gates stay where their biases put them
-    )
+    # Candidates alone; the gates stay where their biases put them.
+    kernel[:, 2 * UNITS : 3 * UNITS] = 0.02
     bias = np.concatenate([open_gate, open_gate, np.zeros(UNITS), open_gate])
     layer.set_weights([kernel, np.zeros((UNITS, 4 * UNITS)), bias])
     content = to_flatbuffer(
@@ -172,7 +172,7 @@ def test_a_cell_that_has_added_up_for_long_still_hears_a_small_step():
 
 def test_steps_of_a_loop_share_their_weights_and_biases():
     graph = Graph(integers_of("gru"))
-    loop = next(op for op in graph.subgraphs[0].operators if graph.kind(op) == "WHILE")
+    loop = graph.loops(0)[0]
     body = graph.subgraphs[loop.builtinOptions.bodySubgraphIndex]
     products = [op for op in body.operators if graph.kind(op) == "FULLY_CONNECTED"]
     assert len(products) == 8
@@ -201,14 +201,20 @@ def test_an_operator_that_is_not_known_in_integers_is_named():
 # ------------------------------------------------------------------ what the front end keeps
 
 
-@pytest.mark.parametrize("width", ["float16", "dynamic", "int4"])
-def test_what_is_named_front_end_keeps_its_floats(width):
+def with_front_end() -> tuple[Graph, Any]:
+    """A flatbuffer whose first product is named as the front end's are, and its weight."""
     content, _ = network("gru")
     graph = Graph(content)
     main = graph.subgraphs[0]
     product = next(op for op in main.operators if graph.kind(op) == "FULLY_CONNECTED")
     main.tensors[product.outputs[0]].name = b"front_end/MatMul"
-    kept = graph.constant(main.tensors[product.inputs[1]])
+    return graph, main.tensors[product.inputs[1]]
+
+
+@pytest.mark.parametrize("width", ["float16", "dynamic", "int4"])
+def test_what_is_named_front_end_keeps_its_floats(width):
+    graph, weight = with_front_end()
+    kept = graph.constant(weight)
     smaller = Graph(with_smaller_weights(graph.to_bytes(), width))
     main = smaller.subgraphs[0]
     products = [op for op in main.operators if smaller.kind(op) == "FULLY_CONNECTED"]
@@ -219,12 +225,7 @@ def test_what_is_named_front_end_keeps_its_floats(width):
 
 @pytest.mark.parametrize("kind", [FLOAT16, schema.TensorType.FLOAT32])
 def test_of_the_front_end_what_is_nowhere_below_zero_is_stored_in_float16(kind):
-    content, _ = network("gru")
-    graph = Graph(content)
-    main = graph.subgraphs[0]
-    product = next(op for op in main.operators if graph.kind(op) == "FULLY_CONNECTED")
-    main.tensors[product.outputs[0]].name = b"front_end/MatMul"
-    weight = main.tensors[product.inputs[1]]
+    graph, weight = with_front_end()
     values = np.abs(graph.constant(weight))
     if kind == schema.TensorType.FLOAT32:  # one below is enough, as in a Fourier transform
         values[0, 0] = -1.0
@@ -246,7 +247,7 @@ def test_the_ranges_of_a_loop_are_those_of_what_it_computes():
     seen = waveforms(4)
     ranges = find_ranges(content, seen)
     graph = Graph(content)
-    first = next(op for op in graph.subgraphs[0].operators if graph.kind(op) == "WHILE")
+    first = graph.loops(0)[0]
     number = first.builtinOptions.bodySubgraphIndex
     body = graph.subgraphs[number]
     state = next(op for op in body.operators if graph.kind(op) == "DYNAMIC_UPDATE_SLICE")
@@ -265,7 +266,7 @@ def test_ranges_are_the_same_every_time_and_of_computed_values_alone(kind):
     seen = waveforms(3)
     first, graph = find_ranges(content, seen), Graph(content)
     assert all(find_ranges(content, seen) == first for _ in range(5))
-    loops = [op for op in graph.subgraphs[0].operators if graph.kind(op) == "WHILE"]
+    loops = graph.loops(0)
     assert not {(0, int(i)) for loop in loops for i in loop.outputs} & first.keys()
     assert max(abs(bound) for found in first.values() for bound in found) < 100
 

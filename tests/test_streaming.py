@@ -13,7 +13,17 @@ import tensorflow as tf
 from ai_edge_litert import schema_py_generated as schema
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from model_fixtures import LABELS, folder, make_model, noise, save, shared_bundle, sweep
+from model_fixtures import (
+    LABELS,
+    cut,
+    folder,
+    make_model,
+    noise,
+    save,
+    shared_bundle,
+    streamed,
+    sweep,
+)
 
 from speechrnn.cli import main
 from speechrnn.decoding.detect import Detector, DetectorConfig, detect
@@ -125,16 +135,6 @@ def streaming_file(encoder: str, head: str, quantize: Any = "none") -> Path:
     return export_bundle(bundle, out, quantize=quantize, streaming=True).path
 
 
-def cut(waveform: np.ndarray, sizes: list[int]) -> list[np.ndarray]:
-    """Chunks of these sizes, in turn, to the end."""
-    chunks, place = [], 0
-    while place < len(waveform):
-        size = max(1, sizes[len(chunks) % len(sizes)])
-        chunks.append(waveform[place : place + size])
-        place += size
-    return chunks
-
-
 @pytest.fixture(scope="module", autouse=True)
 def files():
     """Made before a drawn example needs them: else a failure would make them again and again."""
@@ -149,19 +149,17 @@ SIZES = st.lists(st.integers(1, 3000), min_size=1, max_size=6)
 @settings(max_examples=25, deadline=None)
 def test_whatever_the_chunks_a_file_answers_to_a_sequence_as_to_the_whole(length, sizes):
     recognizer = Recognizer(streaming_file("spectral", "ctc"))
-    stream, waveform = Stream(recognizer), sweep(length, seed=length)
-    answers = [answer for chunk in cut(waveform, sizes) for answer in stream.feed(chunk)]
-    answers += stream.finish()
-    np.testing.assert_allclose(np.array(answers), recognizer.run(waveform), atol=1e-5)
+    waveform = sweep(length, seed=length)
+    answers = streamed(recognizer, waveform, sizes)
+    np.testing.assert_allclose(answers, recognizer.run(waveform), atol=1e-5)
 
 
 @given(length=st.integers(1, 16000), sizes=SIZES)
 @settings(max_examples=25, deadline=None)
 def test_whatever_the_chunks_a_classifier_ends_with_the_answer_to_the_whole(length, sizes):
     recognizer = Recognizer(streaming_file("spectral", "classification"))
-    stream, waveform = Stream(recognizer), sweep(length, seed=length)
-    answers = [answer for chunk in cut(waveform, sizes) for answer in stream.feed(chunk)]
-    answers += stream.finish()
+    waveform = sweep(length, seed=length)
+    answers = streamed(recognizer, waveform, sizes)
     np.testing.assert_allclose(answers[-1], recognizer.run(waveform), atol=1e-5)
 
 
@@ -394,10 +392,8 @@ def test_a_stream_in_int8_steps_in_integers_and_answers_nearly_the_same(kind, tm
         Recognizer(export_bundle(bundle, tmp_path / "f.tflite", streaming=True).path),
     )
     waveform = sweep(16000, 9)
-    for answer, expected in zip(
-        streamed(recognizer, waveform), streamed(plain, waveform), strict=True
-    ):
-        np.testing.assert_allclose(answer, expected, atol=0.05)
+    found, expected = (streamed(one, waveform, [len(waveform)]) for one in (recognizer, plain))
+    np.testing.assert_allclose(found, expected, atol=0.05)
     counts = describe_model(out)["operators"]
     assert {"FULLY_CONNECTED", "LOGISTIC", "TANH", "MUL", "ADD"} <= counts["int8"].keys()
     assert ("int16" in counts) == (kind == "lstm")  # the cells
@@ -405,11 +401,6 @@ def test_a_stream_in_int8_steps_in_integers_and_answers_nearly_the_same(kind, tm
     stream = graph.subgraphs[graph.entries()[-1]]
     types = {stream.tensors[index].type for index in [*stream.inputs, *stream.outputs]}
     assert types == {schema.TensorType.FLOAT32, schema.TensorType.INT32}
-
-
-def streamed(recognizer: Recognizer, waveform: np.ndarray) -> list[np.ndarray]:
-    stream = Stream(recognizer)
-    return [*stream.feed(waveform), *stream.finish()]
 
 
 def test_on_the_command_line_it_is_one_line(tmp_path, capsys):

@@ -61,7 +61,11 @@ class HeldExample:
     waveform: np.ndarray
     targets: list[int]
     spans: Sequence[Span] | None = None
-    guessed: bool = False
+
+    @property
+    def guessed(self) -> bool:
+        """Of a recording as it is no more is known."""
+        return self.spans is not None
 
     @property
     def num_samples(self) -> int:
@@ -79,7 +83,11 @@ class DiskExample:
     sample_rate_hz: int
     prepare: Prepare | None = None
     spans: Sequence[Span] | None = None
-    guessed: bool = False
+
+    @property
+    def guessed(self) -> bool:
+        """Of a recording as it is no more is known."""
+        return self.spans is not None
 
     @property
     def waveform(self) -> np.ndarray:
@@ -133,12 +141,10 @@ def load_examples(
         spans = guess(waveform, sample_rate_hz, targets) if guess else None
         left -= waveform.nbytes
         if left >= 0:
-            examples.append(HeldExample(row, waveform, targets, spans, bool(guess)))
+            examples.append(HeldExample(row, waveform, targets, spans))
         else:
             size = len(waveform)
-            examples.append(
-                DiskExample(row, size, targets, sample_rate_hz, prepare, spans, bool(guess))
-            )
+            examples.append(DiskExample(row, size, targets, sample_rate_hz, prepare, spans))
     return examples, errors
 
 

@@ -106,7 +106,7 @@ class _Rewriting:
         arithmetic is what normalises and pools, or one addition between two conversions.
         """
         subgraph = self.graph.subgraphs[number]
-        steps = any(True for _ in self._signature_states(number))
+        steps = any(self._signature_states(number))
         chosen: set[int] = set()
         integers: set[int] = set()
         given = {int(index) for index in subgraph.inputs}  # states among them

@@ -160,8 +160,7 @@ class _Runner:
             if tensor.shape is not None and 0 in tensor.shape
         }
         # What a loop puts out and nobody reads is not even filled in; its body has seen the values.
-        loops = [op for op in subgraph.operators if graph.kind(op) == "WHILE"]
-        of_loops = {int(index) for loop in loops for index in loop.outputs}
+        of_loops = {int(index) for loop in graph.loops(place) for index in loop.outputs}
         self._watched = [
             index
             for index, tensor in enumerate(subgraph.tensors)

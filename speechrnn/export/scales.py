@@ -38,12 +38,11 @@ class Scales:
         """These have one scale."""
         joined: set[Place] = set()
         for place in places:
-            joined |= self.members(place)
+            joined |= self._members(place)
         for place in joined:
             self._groups[place] = joined
 
-    def members(self, place: Place) -> set[Place]:
-        """All that have its scale, itself among them."""
+    def _members(self, place: Place) -> set[Place]:
         return self._groups.get(place, {place})
 
     def prescribe(self, place: Place, operator: str) -> None:
@@ -53,7 +52,7 @@ class Scales:
 
     def parameters(self, place: Place, kind: int) -> tuple[float, int]:
         """Scale and zero point, in ``INT8`` or, around zero, in ``INT16``."""
-        members = self.members(place)
+        members = self._members(place)
         for member in members:
             if member in self._prescribed:
                 return _PRESCRIBED[self._prescribed[member]][kind]
