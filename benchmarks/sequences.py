@@ -1,12 +1,13 @@
 """Word error rates, times, a grammar and spelling, on voices never heard in training.
 
-    python benchmarks/sequences.py [--only TASK ...] [--seeds 0 1 2] [--table]
+    python benchmarks/sequences.py [--only TASK ...] [--seeds 0 1 2] [--bundles DIR] [--table]
 
 Each task trains a preset and measures it on utterances that are put together from recordings of
 speakers left out, or on whole recordings (yesno). What is done stands in results/sequences.jsonl
-and is not done again; the table goes to results/sequences.md. The recordings are looked for in
-$SPEECHRNN_DATA, or in ../shared/data. TF_NUM_INTRAOP_THREADS and TF_NUM_INTEROP_THREADS say how
-many threads a training has.
+and is not done again; the table goes to results/sequences.md. With --bundles what was trained
+stays in that folder, and is measured without training where it lies there already. The
+recordings are looked for in $SPEECHRNN_DATA, or in ../shared/data. TF_NUM_INTRAOP_THREADS and
+TF_NUM_INTEROP_THREADS say how many threads a training has.
 """
 
 from __future__ import annotations
@@ -61,6 +62,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--only", nargs="+", metavar="TASK", choices=[t.name for t in TASKS])
     parser.add_argument("--seeds", type=int, nargs="+", default=[0, 1, 2])
+    parser.add_argument("--bundles", type=Path, metavar="DIR", help="keep the bundles in a folder")
     parser.add_argument("--table", action="store_true", help="write the table of what is done")
     options = parser.parse_args()
     data, done = recordings(), read_rows(RESULTS)
@@ -73,7 +75,7 @@ def main() -> None:
                 "key": key,
                 "task": task.name,
                 "seed": seed,
-                **train_and_measure(task, data, seed),
+                **train_and_measure(task, data, seed, options.bundles),
             }
             with RESULTS.open("a", encoding="utf-8") as file:
                 file.write(json.dumps(row, ensure_ascii=False) + "\n")
@@ -83,23 +85,19 @@ def main() -> None:
     print(table)
 
 
-def train_and_measure(task: Task, data: Path, seed: int) -> Row:
-    """Train in a process of its own; the last epoch counts, so that nothing is chosen on val."""
+def train_and_measure(task: Task, data: Path, seed: int, kept: Path | None) -> Row:
     with tempfile.TemporaryDirectory(prefix="speechrnn-") as temporary:
         folder = Path(temporary)
         train, val = manifests(task, data, folder)
-        bundle, environment = folder / "bundle", dict(os.environ)
-        command = ["train", "--data", train, "--val", val, "--out", bundle, "--preset", task.preset]
-        settings = [f"train.seed={seed}", 'train.keep="last"', *task.settings]
-        command += [f"--set={setting}" for setting in settings]
-        if task.voices:
-            voices = folder / "voices"
-            size = ("--voices", 84, "--clips", 8, "--out", voices)
-            speechrnn("data", "synth", "--like", train, *size, environment=environment)
-            command += ["--also", voices]
-        started, trained_by = time.perf_counter(), commit()
-        speechrnn(*command, environment=environment)
-        minutes = (time.perf_counter() - started) / 60
+        bundle, environment = (kept or folder) / f"{task.name} {seed}", os.environ
+        training = bundle.with_suffix(".json")
+        if not training.exists():
+            training.parent.mkdir(parents=True, exist_ok=True)
+            started = time.perf_counter()
+            trained = {"commit": commit(), "settings": [f"train.seed={seed}", *task.settings]}
+            train_task(task, train, val, bundle, trained["settings"])
+            trained["minutes"] = round((time.perf_counter() - started) / 60, 1)
+            training.write_text(json.dumps(trained), encoding="utf-8")
         test, figures = val, folder / "figures.json"
         if task.data != YESNO:
             test = put_together(
@@ -111,14 +109,26 @@ def train_and_measure(task: Task, data: Path, seed: int) -> Row:
             **{key: found[key] for key in ("utterances", "accuracy", "wer", "cer")},
             "ece": found["calibration"]["ece"],
             "parameters": json.loads((bundle / "config.json").read_text())["num_parameters"],
-            "minutes": round(minutes, 1),
-            "commit": trained_by,
+            **json.loads(training.read_text(encoding="utf-8")),
         }
         if task.data != YESNO:
             row |= start_errors(bundle, test, folder / "records.jsonl")
         if task.grammar:
             row["grammar"] = with_grammar(bundle, val, folder)
         return row
+
+
+def train_task(task: Task, train: Path, val: Path, bundle: Path, settings: list[str]) -> None:
+    """Train in a process of its own; the last epoch counts, so that nothing is chosen on val."""
+    with tempfile.TemporaryDirectory(prefix="speechrnn-") as temporary:
+        command = ["train", "--data", train, "--val", val, "--out", bundle, "--preset", task.preset]
+        command += [f"--set={setting}" for setting in ('train.keep="last"', *settings)]
+        if task.voices:
+            voices = Path(temporary) / "voices"
+            size = ("--voices", 84, "--clips", 8, "--out", voices)
+            speechrnn("data", "synth", "--like", train, *size, environment=os.environ)
+            command += ["--also", voices]
+        speechrnn(*command, environment=os.environ)
 
 
 def manifests(task: Task, data: Path, folder: Path) -> tuple[Path, Path]:
