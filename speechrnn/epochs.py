@@ -48,7 +48,7 @@ class Epochs:
         compose: SequenceConfig | None = None,
     ) -> None:
         self._config, self._head, self._labels = recipe.train, recipe.model.head, labels
-        placed = compose or any(example.guessed for example in examples)
+        placed = compose or any(example.guessed for example in (*examples, *also))
         self._layout = recipe.model if placed else None
         self._rate_hz = recipe.model.features.sample_rate_hz
         self._noise_folder = recipe.augment.get("background_noise", {}).get("folder", "")

@@ -159,7 +159,7 @@ def _read(
             model.features.window_length,
             memory_mb=memory_mb,
             prepare=cut if part.compose else None,
-            guess=even_spans if guessed and part.name == "train" and not part.compose else None,
+            guess=even_spans if guessed and part.name != "val" and not part.compose else None,
             skip_broken=skip_broken,
             purpose=f"reading {part.name}",
         )

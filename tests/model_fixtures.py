@@ -60,7 +60,13 @@ ENCODER_SETTINGS: dict[str, dict[str, dict[str, Any]]] = {
             "conv_layers": 2,
             "conv_stride": 2,
         },
-        "spectral": {"units": 5, "num_layers": 1, "spectral_filters": 3, "spectral_width": 7},
+        "spectral": {
+            "units": 5,
+            "num_layers": 1,
+            "spectral_filters": 3,
+            "spectral_depth": 2,
+            "spectral_width": 7,
+        },
         "conv-one-way": {
             "units": 6,
             "num_layers": 2,

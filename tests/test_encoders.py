@@ -243,6 +243,7 @@ def test_variables_have_names_of_their_own_which_two_layers_share(config):
         ({"conv_filters": 4, "conv_kernel": 4}, ["encoder.conv_kernel", "got 4", "odd"]),
         ({"conv_kernel": 0}, ["encoder.conv_kernel", "got 0", "at least 1"]),
         ({"conv_filters": 4, "conv_stride": 0}, ["encoder.conv_stride", "got 0", "at least 1"]),
+        ({"spectral_depth": 1}, ["encoder.spectral_depth", "got 1", "encoder.spectral_filters"]),
         ({"conv_stride": 2}, ["encoder.conv_stride", "got 2", "encoder.conv_filters"]),
         ({"dropout": 1.0}, ["encoder.dropout", "got 1.0", "dropout < 1"]),
         ({"dropout": -0.1}, ["encoder.dropout", "got -0.1", "0 <="]),
@@ -343,9 +344,10 @@ def spectral_by_hand(frames: np.ndarray, layer: Any) -> np.ndarray:
         around = np.zeros(np.add(found.shape, (2 * frames_wide, 2 * bands_wide, 0)))
         around[frames_wide:-frames_wide, bands_wide:-bands_wide] = found
         steps = []
-        for frame in range(0, found.shape[0], 2):
+        stride, _ = convolution.strides
+        for frame in range(0, found.shape[0], stride):
             row = []
-            for band in range(0, found.shape[1] - 1 + bands_wide % 2, 2):
+            for band in range(0, found.shape[1] - 1 + bands_wide % 2, stride):
                 first = frame + frames_wide - frames_wide // 2
                 lowest = band + bands_wide - bands_wide // 2
                 seen = around[first : first + frames_wide, lowest : lowest + bands_wide]

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -11,7 +12,13 @@ import soundfile
 from conftest import TINY_RATE_HZ, TINY_RECIPE, Run, call, stop_training, tone
 
 from speechrnn.bundle import read_bundle, read_log
+from speechrnn.config import read_toml
+from speechrnn.datasets.manifest import read_data
+from speechrnn.epochs import Epochs
+from speechrnn.labels import GUESSED
+from speechrnn.recipe import Recipe
 from speechrnn.recognize import Model, load_model
+from speechrnn.training_data import read_training_data
 
 HEAD = """[head]
 type = "ctc"
@@ -165,6 +172,25 @@ def test_whole_utterances_are_learnt_as_they_are(utterances: Path, recipe: Path,
     assert info.training["composed"] is False
     assert info.labels.symbols[0] == "|"
     assert " " not in info.labels.symbols
+
+
+def test_other_voices_too_begin_with_their_words_spread_evenly(utterances: Path, recipe: Path):
+    sections = read_toml(recipe)
+    sections = {**sections, "head": {**sections["head"], "flat_start": 0.3}}
+    chosen = Recipe.from_mapping(sections)
+    rows = [
+        replace(row, speaker=speaker)
+        for row, speaker in zip(
+            read_data(utterances), np.repeat(["own", "other", "val"], 10).tolist(), strict=True
+        )
+    ]
+    data = read_training_data(chosen, rows[:10], rows[20:], rows[10:20], data_name="utterances")
+    assert all(example.guessed for example in (*data.train, *data.also))
+    assert not any(example.guessed for example in data.val)
+    own = [replace(example, spans=None) for example in data.train]
+    for batch in Epochs(chosen, data.labels, own, data.also, ()).batches(1):
+        guessed = (batch.y["steps"] <= GUESSED).all(axis=1)
+        assert 0 < guessed.sum() < len(guessed)
 
 
 def test_a_recording_too_short_for_its_text_is_named_before_training(recipe: Path, tmp_path: Path):

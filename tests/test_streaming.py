@@ -47,6 +47,7 @@ ENCODERS: dict[str, dict[str, Any]] = {
     "narrow": {
         "num_layers": 1,
         "spectral_filters": 3,
+        "spectral_depth": 2,
         "spectral_width": 7,
         "conv_filters": 4,
         "conv_kernel": 1,

@@ -13,9 +13,11 @@ import keras
 import numpy as np
 from keras import layers, ops
 
-# Of the 2-D convolutions: frames and bands seen at once, and the step in both.
+# Of the 2-D convolutions: frames and bands seen at once, and the step in both; and of those after
+# them, which take no steps.
 SPECTRAL_KERNELS = ((5, 5), (5, 3))
 SPECTRAL_STRIDE = 2
+DEEPER_KERNEL = (3, 3)
 
 
 def strided(num_frames: Any, stride: int) -> Any:
@@ -79,7 +81,9 @@ def _strides_to_channels(values: Any, strides: tuple[int, int]) -> Any:
 
 
 class SpectralConvolutions(layers.Layer):
-    """Two 2-D convolutions over time and mel bands: the same pattern at another pitch or formant.
+    """2-D convolutions over time and mel bands: the same pattern at another pitch or formant.
+
+    The first two halve steps and bands each, and ``depth`` more see patterns of patterns.
 
     Cepstral coefficients know no neighbourhood of frequencies, so a matrix makes bands of them
     first: at the beginning the inverse DCT, with the finest structure, which is mostly noise,
@@ -87,16 +91,16 @@ class SpectralConvolutions(layers.Layer):
     small-footprint keyword spotting".
     """
 
-    def __init__(self, filters: int, width: int, **kwargs: Any) -> None:
+    def __init__(self, filters: int, width: int, depth: int = 0, **kwargs: Any) -> None:
         super().__init__(**kwargs)
         self.supports_masking = True
+        self.shapes = [(kernel, SPECTRAL_STRIDE) for kernel in SPECTRAL_KERNELS]
+        self.shapes += [(DEEPER_KERNEL, 1)] * depth
         self.convolutions = [
-            layers.Conv2D(filters * (1 + i), kernel, strides=SPECTRAL_STRIDE, name=f"conv_{i}")
-            for i, kernel in enumerate(SPECTRAL_KERNELS)
+            layers.Conv2D(filters * min(1 + i, 2), kernel, strides=stride, name=f"conv_{i}")
+            for i, (kernel, stride) in enumerate(self.shapes)
         ]
-        self.norms = [
-            layers.LayerNormalization(name=f"norm_{i}") for i in range(len(SPECTRAL_KERNELS))
-        ]
+        self.norms = [layers.LayerNormalization(name=f"norm_{i}") for i in range(len(self.shapes))]
         self.bands: Any = None
         self.pad = padded  # a stream has what came before in its place
         self.merge = layers.Dense(width, name="merge")
@@ -110,10 +114,10 @@ class SpectralConvolutions(layers.Layer):
     def call(self, frames: Any, frame_mask: Any = None) -> tuple[Any, Any]:
         """float32 ``[batch, frames, coefficients]`` -> ``[batch, steps, width]``, and the mask."""
         found, mask = self.bands(frames)[..., None], frame_mask
-        for (kernel, bands), convolution, norm in zip(
-            SPECTRAL_KERNELS, self.convolutions, self.norms, strict=True
+        for ((kernel, bands), stride), convolution, norm in zip(
+            self.shapes, self.convolutions, self.norms, strict=True
         ):
-            found, mask = self.pad(found, mask, kernel, SPECTRAL_STRIDE)
+            found, mask = self.pad(found, mask, kernel, stride)
             found = ops.pad(found, ((0, 0), (0, 0), (bands // 2, bands // 2), (0, 0)))
             found = _by_frame(norm, convolution(found))
         return ops.relu(self.merge_norm(self.merge(_flat(found)))), mask

@@ -26,6 +26,8 @@ class Subsampling(Settings):
     Attributes:
         spectral_filters: Filters of the first of two 2-D convolutions over time and mel bands, the
             second has twice as many; each halves the steps. 0 is none.
+        spectral_depth: Further 2-D convolutions behind those two, as wide as the second, which
+            leave the steps as they are.
         spectral_width: Width of what they give to the layers above.
         conv_filters: Channels of the convolutions before the first layer; 0 is none.
         conv_layers: Convolutions, one above the other, each with the same kernel and stride.
@@ -36,6 +38,7 @@ class Subsampling(Settings):
     """
 
     spectral_filters: int = 0
+    spectral_depth: int = 0
     spectral_width: int = 96
     conv_filters: int = 0
     conv_layers: int = 1
@@ -45,11 +48,16 @@ class Subsampling(Settings):
 
     def __post_init__(self) -> None:
         self.require_at_least_one("spectral_width", "conv_layers", "conv_kernel", "conv_stride")
-        for name in ("conv_filters", "spectral_filters"):
+        for name in ("conv_filters", "spectral_filters", "spectral_depth"):
             if getattr(self, name) < 0:
                 raise ConfigError(f"encoder.{name}: got {getattr(self, name)}, expected 0 or more")
         if self.conv_filters:
             self.require_odd("conv_kernel")
+        if self.spectral_depth and not self.spectral_filters:
+            raise ConfigError(
+                f"encoder.spectral_depth: got {self.spectral_depth} without the two convolutions "
+                "before; expected 0, or set encoder.spectral_filters"
+            )
         if self.conv_stride > 1 and not self.conv_filters:
             raise ConfigError(
                 f"encoder.conv_stride: got {self.conv_stride} without a convolution; "
@@ -69,9 +77,8 @@ class Subsampling(Settings):
         """The convolutions, each called with frames and ``frame_mask``, each returning both."""
         found: list[keras.Layer] = []
         if self.spectral_filters:
-            found.append(
-                SpectralConvolutions(self.spectral_filters, self.spectral_width, name="spectral")
-            )
+            size = (self.spectral_filters, self.spectral_width, self.spectral_depth)
+            found.append(SpectralConvolutions(*size, name="spectral"))
         if self.conv_filters:
             shape = (self.conv_filters, self.conv_kernel, self.conv_stride)
             found += [TimeConvolution(*shape, name=f"conv_{i}") for i in range(self.conv_layers)]
