@@ -13,6 +13,7 @@ from speechrnn.bundle import read_bundle, replace_decision
 from speechrnn.counting import word_pairs
 from speechrnn.decoding import Decision
 from speechrnn.decoding.calibration import fit_log_odds, fit_temperature, log_probabilities
+from speechrnn.decoding.margin import Margin
 from speechrnn.decoding.sequence import SequenceDecoder
 from speechrnn.progress import progress
 from speechrnn.recognize import Model, batches_by_length, load_model
@@ -87,7 +88,7 @@ def store_threshold(
     replace_decision(bundle, changed)
 
 
-def store_grammar_margin(bundle: str | Path, margin: float, false_accepts: float) -> None:
+def store_grammar_margin(bundle: str | Path, margin: Margin, false_accepts: float) -> None:
     """Have every runtime of the bundle reject what keeps further from a grammar than ``margin``.
 
     Raises:
@@ -95,7 +96,12 @@ def store_grammar_margin(bundle: str | Path, margin: float, false_accepts: float
         OutputError: It cannot be written.
     """
     old = read_bundle(bundle).decision
-    changed = dataclasses.replace(old, grammar_margin=margin, grammar_false_accepts=false_accepts)
+    changed = dataclasses.replace(
+        old,
+        grammar_margin=margin.base,
+        grammar_margin_per_symbol=margin.per_symbol,
+        grammar_false_accepts=false_accepts,
+    )
     replace_decision(bundle, changed)
 
 

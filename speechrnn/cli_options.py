@@ -80,6 +80,13 @@ def add_guidance(parser: argparse.ArgumentParser) -> None:
         metavar="X",
         help="how much less likely a phrase may be than what is heard freely; default: the model's",
     )
+    group.add_argument(
+        "--grammar-margin-per-symbol",
+        type=float,
+        default=0.0,
+        metavar="X",
+        help="more of it for each symbol that is heard freely; default: 0",
+    )
     group.add_argument("--lm", type=Path, metavar="F.arpa", help="a language model of words")
     group.add_argument("--lm-weight", type=float, default=0.5, metavar="X", help="default: 0.5")
     group.add_argument("--word-bonus", type=float, default=0.0, metavar="X", help="default: 0")

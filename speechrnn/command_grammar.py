@@ -9,6 +9,7 @@ from typing import Any
 
 import numpy as np
 
+from speechrnn.decoding.margin import Margin
 from speechrnn.decoding.sequence import SequenceDecoder
 from speechrnn.errors import ConfigError, DataError
 from speechrnn.progress import progress
@@ -16,6 +17,9 @@ from speechrnn.recognize import Model, batches_by_length
 
 # Points of the curve; the margin itself is picked among all that occurred.
 MOST_POINTS = 50
+# What each symbol may add to the margin: the logarithm of so many words to choose from, and several
+# times that for a model that is too sure of itself.
+PER_SYMBOL = (0.0, 1.0, 2.0, 4.0, 8.0, 12.0, 16.0, 24.0)
 
 
 def measure_grammar(
@@ -31,11 +35,13 @@ def measure_grammar(
             None keeps the margin that the model is guided with.
 
     Returns:
-        ``inside`` and ``outside`` (utterances), ``budget``, ``margin``, ``right`` (share of those
+        ``inside`` and ``outside`` (utterances), ``budget``, ``margin`` and ``margin_per_symbol``
+        (those with which most is right within the budget), ``right`` (share of those
         inside that are understood), ``false_accepts`` (share of those outside that are taken for a
         phrase), ``kept`` (whether the margin keeps to the budget; None without one), ``curve`` (a
-        list of margin, right and false accepts); shares are None where there is nothing to count,
-        and the margin where every phrase is taken however far it is.
+        list of margin, right and false accepts, with what a symbol adds as picked); shares are None
+        where there is nothing to count, and the margin where every phrase is taken however far it
+        is.
 
     Raises:
         ConfigError: The budget is no share, or the model has no grammar.
@@ -47,7 +53,7 @@ def measure_grammar(
     if budget is not None and not 0 <= budget < 1:
         raise ConfigError(f"--false-accepts {budget}: expected a share, 0 <= x < 1")
     free = dataclasses.replace(
-        decoder, search=dataclasses.replace(decoder.search, grammar_margin=math.inf)
+        decoder, search=dataclasses.replace(decoder.search, grammar_margin=Margin())
     )
     inside = np.array([free.allows(text) for text in texts], bool)
     if budget is not None and inside.all():
@@ -56,40 +62,76 @@ def measure_grammar(
             "accepts on; add utterances that are none of its phrases"
         )
     deficit, right = np.full(len(texts), math.inf), np.zeros(len(texts), bool)
+    heard = np.zeros(len(texts))
     for chosen in progress(batches_by_length(waveforms), "grammar", unit="batch"):
         answers = model.answer_many([waveforms[i] for i in chosen])
         for i, answer in zip(chosen, answers, strict=True):
             best = free.search.best(answer, free.decision.symbol_cost)
             if best is not None:
-                deficit[i] = free.deficit(answer, best.ids)
+                deficit[i], heard[i] = free.deficit(answer, best.ids)
                 right[i] = free.spelling.text(best.ids) == free.expected(texts[i])
-
-    def point(margin: float) -> dict[str, Any]:
-        accepted = deficit <= margin
-        return {
-            "margin": margin if math.isfinite(margin) else None,
-            "right": float((right & accepted)[inside].mean()) if inside.any() else None,
-            "false_accepts": None if inside.all() else float(accepted[~inside].mean()),
-        }
-
-    margins = np.unique(np.append(deficit[np.isfinite(deficit)], 0.0))
+    utterances = _Utterances(inside, right, deficit, heard)
     margin, within = decoder.search.grammar_margin, None
     if budget is not None:
-        kept = [m for m in margins if point(m)["false_accepts"] <= budget]
-        # Even margin 0 accepts what is heard as a phrase; nothing but better ears helps there.
-        margin, within = float(max(kept, default=0.0)), bool(kept)
-        beyond = margins[margins > margin]
-        if within and len(beyond):  # not on the edge of an utterance, which rounding would move
-            margin = float(margin + beyond[0]) / 2
-    shown = margins[:: -(-len(margins) // MOST_POINTS)]
+        margin, within = utterances.pick(budget)
+    bases = utterances.bases(margin.per_symbol)
+    shown = bases[:: -(-len(bases) // MOST_POINTS)]
     return {
         "inside": int(inside.sum()),
         "outside": int((~inside).sum()),
         "budget": budget,
         "kept": within,
-        **point(margin),
-        "curve": [point(float(margin)) for margin in shown],
+        **utterances.point(margin),
+        "margin_per_symbol": margin.per_symbol,
+        "curve": [utterances.point(Margin(base, margin.per_symbol)) for base in shown],
     }
+
+
+@dataclasses.dataclass(frozen=True)
+class _Utterances:
+    """What each of them was, with arrays ``[utterances]``; see :meth:`Margin.allows`."""
+
+    inside: np.ndarray
+    right: np.ndarray
+    deficit: np.ndarray
+    heard: np.ndarray
+
+    def point(self, margin: Margin) -> dict[str, Any]:
+        """What a margin gives."""
+        near = self.deficit <= np.maximum(0, margin.base + margin.per_symbol * self.heard)
+        accepted, inside = near & np.isfinite(self.deficit), self.inside
+        return {
+            "margin": margin.base if math.isfinite(margin.base) else None,
+            "right": float((self.right & accepted)[inside].mean()) if inside.any() else None,
+            "false_accepts": None if inside.all() else float(accepted[~inside].mean()),
+        }
+
+    def bases(self, per_symbol: float) -> list[float]:
+        """Every margin that is just enough for an utterance, and one that is enough for none."""
+        found = (self.deficit - per_symbol * self.heard)[np.isfinite(self.deficit)]
+        least = 0.0 if not per_symbol else min(found.min(initial=0.0) - 1, 0.0)
+        return np.unique(np.append(found, least)).tolist()
+
+    def pick(self, budget: float) -> tuple[Margin, bool]:
+        """The margin with which most is right within the budget; whether there is one."""
+        # Even margin 0 accepts what is heard as a phrase; nothing but better ears helps there.
+        best, most_right = Margin(0.0), -1.0
+        for per_symbol in PER_SYMBOL:
+            bases = self.bases(per_symbol)
+            points = [self.point(Margin(base, per_symbol)) for base in bases]
+            kept = sum(point["false_accepts"] <= budget for point in points)
+            if kept and (points[kept - 1]["right"] or 0.0) > most_right:
+                most_right = points[kept - 1]["right"] or 0.0
+                # Not on the edge of an utterance, which rounding would move.
+                beyond = bases[kept] if kept < len(bases) else bases[kept - 1]
+                best = Margin((bases[kept - 1] + beyond) / 2, per_symbol)
+        return best, most_right >= 0
+
+
+def fitted_margin(found: Mapping[str, Any]) -> Margin:
+    """The margin that :func:`measure_grammar` picked, or counted with."""
+    base = math.inf if found["margin"] is None else found["margin"]
+    return Margin(base, found["margin_per_symbol"])
 
 
 def describe_grammar(found: Mapping[str, Any]) -> str:
@@ -98,10 +140,9 @@ def describe_grammar(found: Mapping[str, Any]) -> str:
     def share(value: float | None) -> str:
         return "-" if value is None else f"{100 * value:.2f} %"
 
-    margin = "any" if found["margin"] is None else f"{found['margin']:.3g}"
     missed = "; no margin keeps to the budget" if found["kept"] is False else ""
     return (
         f"grammar: {share(found['right'])} of {found['inside']} phrases understood, "
         f"{share(found['false_accepts'])} of {found['outside']} other utterances taken for one, at "
-        f"margin {margin}{missed}"
+        f"margin {fitted_margin(found)}{missed}"
     )

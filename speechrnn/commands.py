@@ -216,18 +216,21 @@ def _tell_threshold(model: Path, threshold: float | None, stored: bool, *, quiet
 
 
 def _keep_margin(model: Path, found: dict, options: argparse.Namespace) -> None:
+    from speechrnn.command_grammar import fitted_margin
+
+    margin = fitted_margin(found)
     if not found["kept"]:
         line = "keeps its grammar margin: none keeps to the budget"
     elif not model.is_dir():
         line = (
-            f"a .tflite is not changed; to store grammar margin {found['margin']:.4g}, give the "
-            "bundle that it was exported from, and export again"
+            f"a .tflite is not changed; to store grammar margin {margin}, give the bundle that it "
+            "was exported from, and export again"
         )
     else:
         from speechrnn.calibrate import store_grammar_margin
 
-        store_grammar_margin(model, found["margin"], options.false_accepts)
-        line = f"grammar margin {found['margin']:.4g} stored; export again to have it in a .tflite"
+        store_grammar_margin(model, margin, options.false_accepts)
+        line = f"grammar margin {margin} stored; export again to have it in a .tflite"
     (complain if options.json == "-" else print)(f"{model}: {line}")
 
 
@@ -251,6 +254,7 @@ def guidance_of(options: argparse.Namespace) -> Guidance:
         beam=options.beam,
         grammar=options.grammar,
         grammar_margin=options.grammar_margin,
+        grammar_margin_per_symbol=options.grammar_margin_per_symbol,
         lm=options.lm,
         lm_weight=options.lm_weight,
         word_bonus=options.word_bonus,

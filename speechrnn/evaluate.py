@@ -18,7 +18,7 @@ from speechrnn.background import (
     load_background,
     measure_background,
 )
-from speechrnn.command_grammar import describe_grammar, measure_grammar
+from speechrnn.command_grammar import describe_grammar, fitted_margin, measure_grammar
 from speechrnn.counting import confusions, error_rates, per_label, word_pairs
 from speechrnn.datasets.manifest import Utterance
 from speechrnn.datasets.reading import load_waveforms
@@ -96,7 +96,7 @@ def evaluate_model(
     if model.decoder.has_grammar or false_accepts is not None:
         grammar = measure_grammar(model, [row.text for row, _ in loaded], waveforms, false_accepts)
         if false_accepts is not None:
-            model.decoder = model.decoder.with_grammar_margin(grammar["margin"])
+            model.decoder = model.decoder.with_grammar_margin(fitted_margin(grammar))
     detection = None
     if background:
         clips = list(zip(truths, waveforms, strict=True))

@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import dataclasses
-import math
 from pathlib import Path
 
 from speechrnn.decoding.ctc import Scorer
 from speechrnn.decoding.grammar import Grammar
 from speechrnn.decoding.jsgf import parse_grammar
+from speechrnn.decoding.margin import Margin
 from speechrnn.decoding.ngram import NgramScorer, read_arpa
 from speechrnn.decoding.recurrent_lm import Rescorer, read_recurrent
 from speechrnn.decoding.scorers import HotWords
@@ -35,9 +35,9 @@ def guide(model: Model, guidance: Guidance) -> None:
             "words can guide it; expected a model with a CTC head"
         )
     spelling = decoder.spelling
-    margin = guidance.grammar_margin
-    if margin is None:
-        margin = math.inf if model.grammar_margin is None else model.grammar_margin
+    margin = model.grammar_margin or Margin()
+    if guidance.grammar_margin is not None:
+        margin = Margin(guidance.grammar_margin, guidance.grammar_margin_per_symbol)
     search = Search(
         width=guidance.beam,
         scorers=tuple(_scorers(guidance, spelling)),

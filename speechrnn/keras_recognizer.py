@@ -43,7 +43,7 @@ class KerasRecognizer:
         self.sample_rate_hz = config.features.sample_rate_hz
         self.min_samples = config.features.window_length
         self.temperature, self.threshold = decision.temperature, decision.threshold
-        self.grammar_margin = decision.grammar_margin
+        self.grammar_margin = decision.margin
         self.clip_s = clip_lengths_s(None)
         head = config.to_mapping()["head"]
         self.decoder = make_decoder(

@@ -14,6 +14,7 @@ FILES = ("grammar", "lm", "rescore")
 # Settings, and what they are of.
 DEPENDENT = {
     "grammar_margin": "grammar",
+    "grammar_margin_per_symbol": "grammar_margin",
     "lm_weight": "lm",
     "word_bonus": "lm",
     "rescore_weight": "rescore",
@@ -30,6 +31,7 @@ class Guidance:
         grammar: A file of phrases (``decoding.jsgf``).
         grammar_margin: How much less likely than what is heard freely a phrase may be (a natural
             logarithm); None: the model's, or if it has none the nearest phrase whatever was said.
+        grammar_margin_per_symbol: What each symbol that is heard freely adds to it.
         lm: A language model, a file in the ARPA format.
         lm_weight: Of its logarithms.
         word_bonus: What each word adds, with a language model.
@@ -43,6 +45,7 @@ class Guidance:
     beam: int = 0
     grammar: str | Path | None = None
     grammar_margin: float | None = None
+    grammar_margin_per_symbol: float = 0.0
     lm: str | Path | None = None
     lm_weight: float = 0.5
     word_bonus: float = 0.0
@@ -54,6 +57,7 @@ class Guidance:
     def __post_init__(self) -> None:
         for name, low in (
             ("beam", 0),
+            ("grammar_margin_per_symbol", 0),
             ("lm_weight", 0),
             ("rescore_weight", 0),
             ("word_bonus", -math.inf),
@@ -62,15 +66,22 @@ class Guidance:
             value = getattr(self, name)
             if not (math.isfinite(value) and value >= low):
                 raise ConfigError(f"--{_option(name)} {value}: expected {_range(low)}")
-        if self.grammar_margin is not None and not self.grammar_margin >= 0:
-            raise ConfigError(f"--grammar-margin {self.grammar_margin}: expected 0 or more")
+        margin, more = self.grammar_margin, self.grammar_margin_per_symbol
+        if margin is not None and not (margin >= 0 or (more and math.isfinite(margin))):
+            raise ConfigError(
+                f"--grammar-margin {margin}: expected 0 or more, or less than 0 together with "
+                "--grammar-margin-per-symbol"
+            )
         for setting, needed in DEPENDENT.items():
-            given = getattr(self, setting) != type(self).__dataclass_fields__[setting].default
-            if given and not getattr(self, needed):
+            if self._given(setting) and not self._given(needed):
                 raise ConfigError(
                     f"--{_option(setting)} {getattr(self, setting)}: changes nothing without "
                     f"--{_option(needed)}"
                 )
+
+    def _given(self, setting: str) -> bool:
+        value, default = getattr(self, setting), type(self).__dataclass_fields__[setting].default
+        return bool(value != default)
 
 
 def _option(name: str) -> str:

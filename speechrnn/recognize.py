@@ -12,6 +12,7 @@ import numpy as np
 from speechrnn.bundle import is_bundle
 from speechrnn.config import to_mapping
 from speechrnn.decoding import Decoder, Transcript
+from speechrnn.decoding.margin import Margin
 from speechrnn.errors import LabelError, ModelError
 from speechrnn.extras import require_training
 from speechrnn.labels import Labels
@@ -33,7 +34,7 @@ class Model(Protocol):
     min_samples: int
     temperature: float
     threshold: float
-    grammar_margin: float | None
+    grammar_margin: Margin | None
     clip_s: tuple[float, float]
     decoder: Decoder
 

@@ -14,9 +14,10 @@ from model_fixtures import LABELS, shared_bundle, shared_tflite, sweep
 
 from speechrnn.bundle import read_bundle
 from speechrnn.clock import StepClock
-from speechrnn.command_grammar import describe_grammar, measure_grammar
+from speechrnn.command_grammar import describe_grammar, fitted_margin, measure_grammar
 from speechrnn.datasets.manifest import Utterance
 from speechrnn.decoding import Decision, Transcript, make_decoder
+from speechrnn.decoding.margin import Margin
 from speechrnn.errors import ConfigError, DataError, ModelError
 from speechrnn.evaluate import evaluate_model
 from speechrnn.export import export_bundle
@@ -118,8 +119,42 @@ def test_with_a_margin_what_is_no_phrase_is_rejected(tmp_path: Path):
 
 def test_where_a_model_has_a_margin_it_is_the_default(tmp_path: Path):
     heard = Heard([said(NO, NO)])
-    heard.grammar_margin = 0.5  # type: ignore[assignment]
+    heard.grammar_margin = Margin(0.5)  # type: ignore[assignment]
     assert guided(heard, tmp_path, "yes go").transcribe_many(waveforms(1))[0].text == ""
+
+
+def test_each_symbol_that_is_heard_freely_adds_to_the_margin(tmp_path: Path):
+    second = {1: GO}
+    short, long = said(YES, NO, second=second), said(YES, NO, NO, YES, second=second)
+    heard = Heard([short, long, said(NO, GO)])
+    # A word is taken for another at odds of 9 to 1: 2.2 as a logarithm.
+    longer = {"grammar_margin": -1.5, "grammar_margin_per_symbol": 1.0}
+    guided(heard, tmp_path, "yes go [no yes]\nno go", **longer)
+    assert [found.text for found in heard.transcribe_many(waveforms(3))] == [
+        "",  # up to -1.5 + 2
+        "yes go no yes",  # up to -1.5 + 4
+        "no go",  # what is heard as a phrase is one
+    ]
+
+
+def test_what_a_symbol_adds_to_the_margin_is_picked_too(tmp_path: Path):
+    # Two words are nearer to a phrase than four are, but only the four were meant to be one.
+    answers = [said(YES, NO, second={1: GO})] * 3
+    answers += [said(YES, NO, NO, YES, second={1: GO}, sure=0.95)] * 3
+    texts = ["yes no"] * 3 + ["yes go no yes"] * 3
+    heard = guided(Heard(answers), tmp_path, "yes go [no yes]")
+    found = measure_grammar(heard, texts, waveforms(6), 0.0)
+    assert (found["right"], found["false_accepts"], found["kept"]) == (1.0, 0.0, True)
+    margin = fitted_margin(found)
+    assert margin.per_symbol > 0
+    assert str(margin) in describe_grammar(found)
+    settings = {
+        "grammar_margin": margin.base,
+        "grammar_margin_per_symbol": margin.per_symbol,
+    }
+    guided(heard, tmp_path, "yes go [no yes]", **settings)
+    answered = [one.text for one in heard.transcribe_many(waveforms(6))]
+    assert answered == [""] * 3 + ["yes go no yes"] * 3
 
 
 def test_hot_words_and_a_language_model_turn_what_is_nearly_heard(tmp_path: Path):
@@ -188,12 +223,13 @@ def test_a_margin_is_stored_in_the_bundle_and_goes_into_the_file(tmp_path: Path)
     found = json.loads((tmp_path / "f.json").read_text())["grammar"]
     assert (found["inside"], found["outside"]) == (1, 5)
     assert found["kept"]
-    assert f"grammar margin {found['margin']:.4g} stored" in result.out
+    margin = fitted_margin(found)
+    assert f"grammar margin {margin} stored" in result.out
     decision = read_bundle(bundle).decision
-    assert (decision.grammar_margin, decision.grammar_false_accepts) == (found["margin"], 0.5)
-    assert load_model(bundle).grammar_margin == found["margin"]
+    assert (decision.margin, decision.grammar_false_accepts) == (margin, 0.5)
+    assert load_model(bundle).grammar_margin == margin
     file = export_bundle(bundle, tmp_path / "m.tflite").path
-    assert load_model(file).grammar_margin == found["margin"]
+    assert load_model(file).grammar_margin == margin
     again = call("evaluate", file, *data, "--false-accepts", 0.5)
     assert "a .tflite is not changed" in again.out
 
@@ -206,6 +242,8 @@ def test_a_margin_is_stored_in_the_bundle_and_goes_into_the_file(tmp_path: Path)
         ({"boost": float("inf"), "hot_words": ["yes"]}, "--boost inf"),
         ({"grammar_margin": -1.0}, "--grammar-margin -1.0"),
         ({"grammar_margin": 1.0}, "without --grammar"),
+        ({"grammar_margin_per_symbol": 1.0}, "without --grammar-margin"),
+        ({"grammar_margin_per_symbol": -1.0}, "--grammar-margin-per-symbol -1.0"),
         ({"lm_weight": 0.3}, "without --lm"),
         ({"rescore_weight": 0.3}, "without --rescore"),
         ({"boost": 1.0}, "without --hot-words"),

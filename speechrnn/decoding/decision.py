@@ -8,6 +8,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
+from speechrnn.decoding.margin import Margin
 from speechrnn.errors import ConfigError
 
 
@@ -23,6 +24,7 @@ class Decision:
         threshold_hours: Hours of background that it was picked on.
         grammar_margin: A phrase of a command grammar that is less likely than what is heard freely
             by more than this natural logarithm was not said. None takes the nearest phrase.
+        grammar_margin_per_symbol: What each symbol that is heard freely adds to it.
         grammar_false_accepts: Share of utterances outside a grammar that it was picked for.
         utterance_confidence: Slope and offset of the log-odds that an utterance of several words
             is right (Platt 1999), against what the model believes.
@@ -35,6 +37,7 @@ class Decision:
     threshold_budget: float | None = None
     threshold_hours: float | None = None
     grammar_margin: float | None = None
+    grammar_margin_per_symbol: float = 0.0
     grammar_false_accepts: float | None = None
     utterance_confidence: tuple[float, float] = (1.0, 0.0)
     word_confidence: tuple[float, float] = (1.0, 0.0)
@@ -48,14 +51,21 @@ class Decision:
                 continue
             if value is None and field.default is None:
                 continue
-            if type(value) not in (int, float) or not math.isfinite(value) or value < 0:
-                raise ConfigError(
-                    f"decision.{field.name}: got {value!r}, expected a number, 0 or more"
-                )
+            least = -math.inf if field.name == "grammar_margin" else 0
+            if type(value) not in (int, float) or not math.isfinite(value) or value < least:
+                expected = "a number" if least else "a number, 0 or more"
+                raise ConfigError(f"decision.{field.name}: got {value!r}, expected {expected}")
         if self.temperature == 0:
             raise ConfigError("decision.temperature: got 0, expected more than 0")
         if self.threshold > 1:
             raise ConfigError(f"decision.threshold: got {self.threshold}, expected 0 to 1")
+
+    @property
+    def margin(self) -> Margin | None:
+        """How far a grammar's phrase may be; None: as far as it likes."""
+        if self.grammar_margin is None:
+            return None
+        return Margin(self.grammar_margin, self.grammar_margin_per_symbol)
 
     def _check_line(self, name: str, value: Any) -> None:
         numbers = isinstance(value, tuple) and len(value) == 2

@@ -11,6 +11,7 @@ import numpy as np
 from speechrnn.clock import StepClock
 from speechrnn.decoding.classify import classify
 from speechrnn.decoding.decision import Decision
+from speechrnn.decoding.margin import Margin
 from speechrnn.decoding.sequence import SequenceDecoder
 from speechrnn.decoding.transcript import Transcript
 from speechrnn.errors import ModelError
@@ -29,7 +30,7 @@ class Decoder(Protocol):
     def has_grammar(self) -> bool:
         """Whether a command grammar says what may be answered."""
 
-    def with_grammar_margin(self, margin: float) -> Decoder:
+    def with_grammar_margin(self, margin: Margin) -> Decoder:
         """The same with another margin of its grammar."""
 
     def expected(self, text: str) -> str:
@@ -55,7 +56,7 @@ class LabelDecoder:
     labels: Labels
     has_grammar = False
 
-    def with_grammar_margin(self, margin: float) -> LabelDecoder:
+    def with_grammar_margin(self, margin: Margin) -> LabelDecoder:
         """The same: it has no grammar."""
         return self
 

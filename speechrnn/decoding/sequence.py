@@ -21,6 +21,7 @@ from speechrnn.decoding.ctc import (
 from speechrnn.decoding.decision import Decision
 from speechrnn.decoding.grammar import Grammar
 from speechrnn.decoding.likelihood import log_likelihood
+from speechrnn.decoding.margin import Margin
 from speechrnn.decoding.scorers import Together
 from speechrnn.decoding.transcript import Transcript, Word
 from speechrnn.errors import LabelError, ModelError
@@ -38,15 +39,14 @@ class Search:
         scorers: Language models and hot words, which guide the beam.
         grammar: Phrases to which it keeps.
         grammar_margin: How much less likely than what is heard without the grammar its phrase may
-            be, as a natural logarithm; more, and it was none of its phrases. Infinite, the nearest
-            phrase is taken, whatever was said.
+            be; more, and it was none of its phrases.
         rescore: Adds to the score of each of the beam's hypotheses at the end: symbols -> score.
     """
 
     width: int = 0
     scorers: tuple[Scorer, ...] = ()
     grammar: Grammar | None = None
-    grammar_margin: float = np.inf
+    grammar_margin: Margin = field(default_factory=Margin)
     rescore: Callable[[Sequence[int]], float] | None = None
 
     def best(self, log_probs: np.ndarray, cost: float = 0.0) -> Hypothesis | None:
@@ -78,7 +78,7 @@ class SequenceDecoder:
         """Whether a command grammar says what may be answered."""
         return self.search.grammar is not None
 
-    def with_grammar_margin(self, margin: float) -> SequenceDecoder:
+    def with_grammar_margin(self, margin: Margin) -> SequenceDecoder:
         """The same with another margin of its grammar."""
         return replace(self, search=replace(self.search, grammar_margin=margin))
 
@@ -139,7 +139,7 @@ class SequenceDecoder:
         confidence = confidence_of(likelihood, self.decision.utterance_confidence)
         slots: tuple[tuple[str, str], ...] = ()
         if self.search.grammar:
-            if self.deficit(answer, best.ids) > self.search.grammar_margin:
+            if not self.search.grammar_margin.allows(*self.deficit(answer, best.ids)):
                 return Transcript("", confidence, duration_s, ())
             phrase = self.search.grammar.match(best.ids)
             slots = phrase.slots if phrase else ()
@@ -148,12 +148,15 @@ class SequenceDecoder:
         words = self._words(answer, best.ids, duration_s)
         return Transcript(self.spelling.text(best.ids), confidence, duration_s, words, slots)
 
-    def deficit(self, answer: np.ndarray, ids: Sequence[int]) -> float:
-        """How much less likely symbols are than what is heard freely, 0 or more; a logarithm."""
+    def deficit(self, answer: np.ndarray, ids: Sequence[int]) -> tuple[float, int]:
+        """How much less likely symbols are than what is heard freely, and how many that has.
+
+        The first is a natural logarithm, 0 or more.
+        """
         free = greedy(answer, self.decision.symbol_cost).ids
         if free == tuple(ids):
-            return 0.0
-        return max(0.0, log_likelihood(answer, free) - log_likelihood(answer, ids))
+            return 0.0, len(free)
+        return max(0.0, log_likelihood(answer, free) - log_likelihood(answer, ids)), len(free)
 
     def _words(self, answer: np.ndarray, ids: Sequence[int], duration_s: float) -> tuple[Word, ...]:
         found = align(answer, ids)

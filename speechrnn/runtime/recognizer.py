@@ -44,7 +44,7 @@ class Recognizer:
         self.sample_rate_hz: int = info.metadata["features"]["sample_rate_hz"]
         self.min_samples: int = info.metadata["min_samples"]
         self.temperature, self.threshold = info.decision.temperature, info.decision.threshold
-        self.grammar_margin = info.decision.grammar_margin
+        self.grammar_margin = info.decision.margin
         try:
             with quiet_stderr():  # it announces its delegate
                 self._interpreter = Interpreter(model_content=info.model, num_threads=num_threads)
