@@ -14,6 +14,7 @@ from speechrnn.decoding.sequence import SequenceDecoder
 from speechrnn.errors import ConfigError, DataError
 from speechrnn.progress import progress
 from speechrnn.recognize import Model, batches_by_length
+from speechrnn.spread import evenly
 
 # Points of the curve; the margin itself is picked among all that occurred.
 MOST_POINTS = 50
@@ -75,7 +76,7 @@ def measure_grammar(
     if budget is not None:
         margin, within = utterances.pick(budget)
     bases = utterances.bases(margin.per_symbol)
-    shown = bases[:: -(-len(bases) // MOST_POINTS)]
+    shown = evenly(bases, MOST_POINTS)
     return {
         "inside": int(inside.sum()),
         "outside": int((~inside).sum()),

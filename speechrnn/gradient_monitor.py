@@ -13,6 +13,7 @@ from speechrnn.datasets.examples import Example
 from speechrnn.gradient_rates import FEWEST_STEPS, Verdict, verdict
 from speechrnn.model import SpeechModel
 from speechrnn.recipe import TrainConfig
+from speechrnn.spread import evenly
 
 # Validation recordings that are measured on: the rates of one model differ little between them.
 NUM_EXAMPLES = 4
@@ -37,7 +38,7 @@ class GradientMonitor:
         self, model: SpeechModel, config: TrainConfig, examples: Sequence[Example]
     ) -> None:
         self._model, self._config = model, config
-        self._examples = examples[:: -(-len(examples) // NUM_EXAMPLES)]
+        self._examples = evenly(examples, NUM_EXAMPLES)
         lengths = [example.num_samples for example in self._examples]
         self._num_steps = max(int(model.config.num_steps(length)) for length in lengths)
         self._flow: Any = None

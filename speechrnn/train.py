@@ -38,6 +38,7 @@ from speechrnn.optimizer import (
 )
 from speechrnn.progress import progress
 from speechrnn.recipe import Recipe
+from speechrnn.spread import evenly
 from speechrnn.tensorboard import TensorBoardLog
 from speechrnn.training_data import TrainingData, fingerprint, read_training_data
 from speechrnn.validation import evaluate_examples, feature_statistics
@@ -303,7 +304,7 @@ class _Session:
     def _save(self, *, finished: bool) -> None:
         """Write the weights to keep as the bundle, with honest confidences."""
         with swapped_weights(self.model, self.best_weights):
-            chosen = self.data.val[:: -(-len(self.data.val) // CALIBRATION_EXAMPLES)]
+            chosen = evenly(self.data.val, CALIBRATION_EXAMPLES)
             waveforms = [example.waveform for example in chosen]
             texts = [example.row.text for example in chosen]
             decision = model_decision(self.model, waveforms, texts)

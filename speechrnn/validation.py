@@ -11,6 +11,7 @@ from keras import ops
 from speechrnn.datasets.batches import evaluation_batches
 from speechrnn.datasets.examples import Example
 from speechrnn.model import SpeechModel
+from speechrnn.spread import evenly
 
 EVALUATION_BATCH = 128
 # Recordings whose frames decide the stored means and deviations; more change them by under 1 %.
@@ -25,7 +26,7 @@ def feature_statistics(
     Taken from at most ``STATISTICS_EXAMPLES`` recordings, spread evenly over all.
     """
     config = model.config.features
-    chosen = examples[:: -(-len(examples) // STATISTICS_EXAMPLES)]
+    chosen = evenly(examples, STATISTICS_EXAMPLES)
     total, squares, count = np.zeros(config.num_features), np.zeros(config.num_features), 0
     for batch in evaluation_batches(chosen, EVALUATION_BATCH, config.sample_rate_hz):
         frames = ops.convert_to_numpy(

@@ -24,6 +24,7 @@ LAYERS = [
     "errors",
     "ready_models",
     "suffixes",
+    "spread",
     "options",
     "quiet",
     "extras",

@@ -15,6 +15,7 @@ from speechrnn.datasets.examples import HeldExample
 from speechrnn.datasets.manifest import Utterance, keep_words
 from speechrnn.datasets.sampling import SILENCE_DB, bucketed, epoch_order, silence_examples
 from speechrnn.errors import DataError
+from speechrnn.spread import evenly
 
 ROW = Utterance(Path("x.wav"), "a")
 
@@ -121,3 +122,12 @@ def test_recordings_of_one_length_are_shuffled_all_the_same():
     )
     assert sorted(first) == sorted(second) == list(range(64))
     assert (first != second).any()
+
+
+@given(st.integers(0, 200), st.integers(1, 50))
+def test_some_of_many_are_spread_evenly(size: int, most: int):
+    chosen = evenly(range(size), most)
+    assert len(chosen) <= most
+    assert list(chosen[:1]) == list(range(size))[:1]
+    assert len({after - before for before, after in itertools.pairwise(chosen)}) <= 1
+    assert list(chosen) == list(range(size)) or len(chosen) > most // 2

@@ -12,6 +12,7 @@ from speechrnn.audio import LONGEST_COMMAND_S, as_command, load_waveform
 from speechrnn.datasets.manifest import Utterance, read_data
 from speechrnn.errors import AudioError, DataError
 from speechrnn.progress import progress
+from speechrnn.spread import evenly
 
 
 def read_own_rate(path: Path) -> tuple[np.ndarray, int]:
@@ -62,7 +63,7 @@ def read_some(
         DataError: As :func:`read_data` and :func:`read_each`.
     """
     rows = read_data(data)
-    chosen = rows[:: -(-len(rows) // most) if most else 1]
+    chosen = evenly(rows, most) if most else rows
     return load_waveforms(chosen, sample_rate_hz, 1)[0]
 
 

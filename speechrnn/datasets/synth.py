@@ -33,6 +33,7 @@ from speechrnn.datasets.manifest import Utterance
 from speechrnn.datasets.reading import read_own_rate
 from speechrnn.errors import ConfigError, DataError, OutputError
 from speechrnn.labels import SILENCE, UNKNOWN, normalise_text
+from speechrnn.spread import evenly
 
 SPLIT_SHARES = {"train": 0.70, "val": 0.15, "test": 0.15}
 MARKER, PARTIAL_MARKER = "synth.json", "synth.partial.json"
@@ -121,7 +122,7 @@ def config_like(rows: Sequence[Utterance]) -> SynthConfig:
     words = sorted({row.text for row in rows} - {SILENCE, UNKNOWN})
     if not words:
         raise DataError(f"no words to say beside {SILENCE} and {UNKNOWN}")
-    chosen = sorted(rows, key=lambda row: row.path)[:: -(-len(rows) // LENGTHS_READ)]
+    chosen = evenly(sorted(rows, key=lambda row: row.path), LENGTHS_READ)
     found = [read_own_rate(row.path) for row in chosen]
     lengths_s = np.quantile([len(clip) / rate_hz for clip, rate_hz in found], CLIP_QUANTILES)
     rates_hz, counts = np.unique([rate_hz for _, rate_hz in found], return_counts=True)
