@@ -3,7 +3,7 @@ PYTHON ?= python3
 VENV ?= .venv
 RUN = $(VENV)/bin
 
-.PHONY: demo test test-heavy lint quality sequences benchmarks lock sample models \
+.PHONY: demo test test-heavy lint quality sequences comparison benchmarks lock sample models \
   vectors clients clean
 
 demo: $(VENV)/demo.installed          ## words -> train -> evaluate -> export -> transcribe
@@ -33,6 +33,9 @@ benchmarks: $(VENV)/benchmarks.installed ## the other tables under benchmarks/, 
 
 sequences: $(VENV)/dev.installed      ## the table of word error rates: hours; can be stopped and resumed
 	$(RUN)/python benchmarks/sequences.py
+
+comparison: $(VENV)/dev.installed     ## every encoder at 500,000 parameters: a night; can be stopped and resumed
+	$(RUN)/python benchmarks/comparison.py
 
 lock: $(VENV)/dev.installed           ## constraints.txt anew from pyproject.toml
 	$(RUN)/pip install uv
