@@ -34,7 +34,8 @@ LEFT_OUT = "yweweler"
 UTTERANCES = 500
 PHRASES = 200
 WITH_GRAMMAR = 2000
-FALSE_ACCEPTS = 0.02
+# What the margin is fitted for, so that other utterances keep to 2 %.
+FALSE_ACCEPTS = 0.015
 RESULTS = Path(__file__).parent / "results" / "sequences.jsonl"
 
 
