@@ -11,7 +11,7 @@ import numpy as np
 
 from speechrnn.bundle import read_bundle, replace_decision
 from speechrnn.counting import word_pairs
-from speechrnn.decoding import Decision
+from speechrnn.decoding import Decision, Transcript
 from speechrnn.decoding.calibration import fit_log_odds, fit_temperature, log_probabilities
 from speechrnn.decoding.margin import Margin
 from speechrnn.decoding.sequence import SequenceDecoder
@@ -21,12 +21,20 @@ from speechrnn.recognize import Model, batches_by_length, load_model
 # Costs of a symbol that are tried; the least of those with the fewest errors is kept.
 SYMBOL_COSTS = (0.0, 1.0, 2.0, 3.0, 4.0, 6.0)
 
+# Words whose place is known that it takes to say how far off a model's are.
+FEWEST_PLACES = 20
+# Of each recording, where its words begin and end in seconds; nothing where that is not known.
+Places = Sequence[Sequence[tuple[float, float]]]
+
 if TYPE_CHECKING:
     from speechrnn.model import SpeechModel
 
 
 def model_decision(
-    model: SpeechModel, waveforms: Sequence[np.ndarray], texts: Sequence[str]
+    model: SpeechModel,
+    waveforms: Sequence[np.ndarray],
+    texts: Sequence[str],
+    places: Places | None = None,
 ) -> Decision:
     """The decision for a model with its trained weights; the model is left as it is.
 
@@ -34,18 +42,22 @@ def model_decision(
         model: A model.
         waveforms: Recordings that the model did not learn from, float32 ``[samples]`` each.
         texts: What is said in each: what the model's labels spell.
+        places: Where its words are, of as many recordings; None knows nothing of any.
     """
     from speechrnn.keras_recognizer import KerasRecognizer
 
     temperature, model.temperature = model.temperature, 1.0
     try:
-        return _fit(KerasRecognizer.of(model, Decision()), waveforms, texts)
+        return _fit(KerasRecognizer.of(model, Decision()), waveforms, texts, places)
     finally:
         model.temperature = temperature
 
 
 def calibrate_bundle(
-    bundle: str | Path, waveforms: Sequence[np.ndarray], texts: Sequence[str]
+    bundle: str | Path,
+    waveforms: Sequence[np.ndarray],
+    texts: Sequence[str],
+    places: Places | None = None,
 ) -> Decision:
     """Fit the confidences of a saved bundle; its threshold and its grammar's margin are taken back.
 
@@ -56,6 +68,8 @@ def calibrate_bundle(
         waveforms: Recordings that the model did not learn from, float32 ``[samples]`` each, at
             the model's rate.
         texts: What is said in each: what the model's labels spell.
+        places: Where its words are, of as many recordings; None keeps how far the bundle moves its
+            words.
 
     Raises:
         ModelError: The bundle is not intact.
@@ -63,8 +77,10 @@ def calibrate_bundle(
         OutputError: The bundle cannot be written.
     """
     model = load_model(bundle)
-    found = _fit(model, waveforms, texts)
+    found = _fit(model, waveforms, texts, places)
     found = dataclasses.replace(found, temperature=model.temperature * found.temperature)
+    if places is None:
+        found = dataclasses.replace(found, word_edges=read_bundle(bundle).decision.word_edges)
     replace_decision(bundle, found)
     return found
 
@@ -105,7 +121,12 @@ def store_grammar_margin(bundle: str | Path, margin: Margin, false_accepts: floa
     replace_decision(bundle, changed)
 
 
-def _fit(model: Model, waveforms: Sequence[np.ndarray], texts: Sequence[str]) -> Decision:
+def _fit(
+    model: Model,
+    waveforms: Sequence[np.ndarray],
+    texts: Sequence[str],
+    places: Places | None,
+) -> Decision:
     """The decision relative to the temperature of the model's answers."""
     expected = [model.decoder.expected(text) for text in texts]
     answers: list[np.ndarray] = [np.zeros(0)] * len(waveforms)
@@ -116,7 +137,7 @@ def _fit(model: Model, waveforms: Sequence[np.ndarray], texts: Sequence[str]) ->
             answers[i] = answer
     decoder = model.decoder
     if isinstance(decoder, SequenceDecoder):
-        return _sequence_decision(decoder, answers, expected)
+        return _sequence_decision(decoder, answers, expected, places or [()] * len(answers))
     if not answers:
         return Decision()
     logits = log_probabilities(np.array(answers))
@@ -140,9 +161,12 @@ def _word_errors(
 
 
 def _sequence_decision(
-    decoder: SequenceDecoder, answers: Sequence[np.ndarray], expected: Sequence[str]
+    decoder: SequenceDecoder,
+    answers: Sequence[np.ndarray],
+    expected: Sequence[str],
+    places: Places,
 ) -> Decision:
-    """What a symbol costs, and lines that make confidences of utterances and words honest."""
+    """What a symbol costs, how far off words are, and lines that make confidences honest."""
     true_words = [decoder.units(text) for text in expected]
     cost = min(SYMBOL_COSTS, key=lambda cost: _word_errors(decoder, answers, true_words, cost))
     plain = dataclasses.replace(decoder, decision=Decision(symbol_cost=cost))
@@ -155,6 +179,7 @@ def _sequence_decision(
     words = [word.confidence for transcript in found for word in transcript.words]
     return Decision(
         symbol_cost=cost,
+        word_edges=_word_edges(found, expected, places),
         utterance_confidence=fit_log_odds(
             log_probabilities(np.array([transcript.confidence for transcript in found])),
             np.array(right, bool),
@@ -163,3 +188,19 @@ def _sequence_decision(
             log_probabilities(np.array(words)), np.array(words_right, bool)
         ),
     )
+
+
+def _word_edges(
+    found: Sequence[Transcript], expected: Sequence[str], places: Places
+) -> tuple[float, float]:
+    """The medians of what is missing at starts and at ends, where an utterance is right."""
+    missing = [
+        (start - word.start, end - word.end)
+        for transcript, text, spans in zip(found, expected, places, strict=True)
+        if transcript.text == text and len(spans) == len(transcript.words)
+        for word, (start, end) in zip(transcript.words, spans, strict=True)
+    ]
+    if len(missing) < FEWEST_PLACES:
+        return 0.0, 0.0
+    before, behind = np.median(missing, axis=0).round(3).tolist()
+    return before, behind

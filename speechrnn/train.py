@@ -307,7 +307,12 @@ class _Session:
             chosen = evenly(self.data.val, CALIBRATION_EXAMPLES)
             waveforms = [example.waveform for example in chosen]
             texts = [example.row.text for example in chosen]
-            decision = model_decision(self.model, waveforms, texts)
+            rate_hz = self.model.config.features.sample_rate_hz
+            places = [
+                [(start / rate_hz, end / rate_hz) for start, end, _ in example.spans or ()]
+                for example in chosen
+            ]
+            decision = model_decision(self.model, waveforms, texts, places)
             self.model.temperature = decision.temperature
             self._save_bundle(finished=finished, decision=decision)
 

@@ -270,6 +270,7 @@ class Utterances:
         if not text or confidence < self.threshold:
             return None
         begins_s = self.model.about["steps"]["first_s"] + (first - 0.5) * self.step_s
+        begins_s += self.model.about.get("decision", {}).get("word_edges", (0.0, 0.0))[0]
         time_s = before * self.step_s + max(0.0, begins_s)
         return {"text": text, "time_s": time_s, "confidence": confidence}
 

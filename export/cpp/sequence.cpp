@@ -95,6 +95,13 @@ Read read_sequence(const Model& model, const std::vector<Answer>& log_probs) {
 
 namespace {
 
+// What a word's start is later than the first step that answers with it.
+double starts_later(const Model& model) {
+  const Json& about = model.file.about;
+  if (!about.has("decision") || !about["decision"].has("word_edges")) return 0;
+  return about["decision"]["word_edges"].list.at(0).number;
+}
+
 // Words between two pauses of a second, of a model of sequences.
 struct Utterances : Hearing {
   Utterances(const Model& model, double step_s, double threshold)
@@ -119,7 +126,8 @@ struct Utterances : Hearing {
     if (said) {
       const Read read = read_sequence(model, steps);
       const double first_s = model.file.about["steps"]["first_s"].number;
-      const double begins_s = std::max(0.0, first_s + (read.first - 0.5) * step_s);
+      const double begins_s =
+          std::max(0.0, first_s + (read.first - 0.5) * step_s + starts_later(model));
       if (!read.text.empty() && read.confidence >= threshold) {
         events.push_back({read.text, before * step_s + begins_s, read.confidence});
       }

@@ -30,6 +30,8 @@ class Decision:
             is right (Platt 1999), against what the model believes.
         word_confidence: The same for each of its words.
         symbol_cost: What each symbol of a sequence costs, a natural logarithm (``ctc.greedy``).
+        word_edges: Seconds that are added to the start and to the end of each word: a model may
+            answer with it at some part of it.
     """
 
     temperature: float = 1.0
@@ -42,6 +44,7 @@ class Decision:
     utterance_confidence: tuple[float, float] = (1.0, 0.0)
     word_confidence: tuple[float, float] = (1.0, 0.0)
     symbol_cost: float = 0.0
+    word_edges: tuple[float, float] = (0.0, 0.0)
 
     def __post_init__(self) -> None:
         for field in dataclasses.fields(self):
@@ -70,7 +73,7 @@ class Decision:
     def _check_line(self, name: str, value: Any) -> None:
         numbers = isinstance(value, tuple) and len(value) == 2
         if not (numbers and all(type(v) in (int, float) and math.isfinite(v) for v in value)):
-            raise ConfigError(f"decision.{name}: got {value!r}, expected a slope and an offset")
+            raise ConfigError(f"decision.{name}: got {value!r}, expected two numbers")
 
     @classmethod
     def read(cls, mapping: Any) -> Decision:

@@ -166,16 +166,31 @@ class SequenceDecoder:
             float(answer[start:end, symbol].max())
             for symbol, (start, end) in zip(ids, found.spans, strict=True)
         ]
-
-        def within(step: int) -> float:
-            return min(max(0.0, self.clock.begins(step)), duration_s)
-
+        words = self.spelling.words(ids)
+        steps = [(found.spans[first][0], found.spans[behind - 1][1]) for _, first, behind in words]
         return tuple(
             Word(
                 text,
-                within(found.spans[first][0]),
-                within(found.spans[behind - 1][1]),
+                start,
+                end,
                 confidence_of(sum(likely[first:behind]), self.decision.word_confidence),
             )
-            for text, first, behind in self.spelling.words(ids)
+            for (text, first, behind), (start, end) in zip(
+                words, self._places(steps, duration_s), strict=True
+            )
         )
+
+    def _places(
+        self, steps: Sequence[tuple[int, int]], duration_s: float
+    ) -> list[tuple[float, float]]:
+        """Where words begin and end, in seconds: one behind the other, within the recording."""
+        before, behind = self.decision.word_edges
+        edges = []
+        for first, last in steps:
+            start, end = self.clock.begins(first) + before, self.clock.begins(last) + behind
+            edges += [start, end] if start <= end else [(start + end) / 2] * 2
+        for n in range(1, len(edges) - 1, 2):
+            if edges[n] > edges[n + 1]:  # two that overlap meet half-way
+                edges[n] = edges[n + 1] = (edges[n] + edges[n + 1]) / 2
+        within = [min(max(0.0, edge), duration_s) for edge in edges]
+        return list(zip(within[0::2], within[1::2], strict=True))

@@ -22,6 +22,7 @@ export interface About {
     symbol_cost?: number;
     utterance_confidence?: [number, number];
     word_confidence?: [number, number];
+    word_edges?: [number, number];
   };
   streaming?: {
     signature: string;

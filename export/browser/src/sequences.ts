@@ -69,10 +69,12 @@ export function decode(about: About, steps: Float32Array[], durationS: number, t
   const confidence = confidenceOf(logLikelihood(steps, ids), about.decision?.utterance_confidence ?? [1, 0]);
   if (confidence < threshold || !ids.length) return { text: '', confidence, timeS: 0, spanS: [0, durationS] };
   const { first_s, step_s } = about.steps!;
-  const within = (step: number) => Math.min(Math.max(0, first_s + (step - 0.5) * step_s), durationS);
-  const timeS = within(begins[0]!);
-  const behind = path.findLastIndex((column) => column !== 0) + 1;
-  return { text: spelled(about, ids).join(' '), confidence, timeS, spanS: [timeS, within(behind)] };
+  const [before, behind] = about.decision?.word_edges ?? [0, 0];
+  const at = (step: number, more: number) =>
+    Math.min(Math.max(0, first_s + (step - 0.5) * step_s + more), durationS);
+  const timeS = at(begins[0]!, before);
+  const end = at(path.findLastIndex((column) => column !== 0) + 1, behind);
+  return { text: spelled(about, ids).join(' '), confidence, timeS, spanS: [timeS, Math.max(timeS, end)] };
 }
 
 /** A column for each step: the most probable path, less a cost for each symbol that begins. */
