@@ -49,12 +49,12 @@ def main(arguments: Sequence[str] | None = None) -> int:
     except SpeechRNNError as error:
         if options.debug:
             raise
-        complain(f"speechrnn {options.name}: error: {error}")
+        complain(f"{options.program}: error: {error}")
         return WRONG_CALL
     except KeyboardInterrupt:
         if options.debug:
             raise
-        complain(f"speechrnn {options.name}: interrupted")
+        complain(f"{options.program}: interrupted")
         return INTERRUPTED
     except BrokenPipeError:  # the reader of our output, head for example, has seen enough
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
@@ -63,7 +63,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         if options.debug:
             raise
         complain(
-            f"speechrnn {options.name}: internal error: {type(error).__name__}: {error}; this is "
+            f"{options.program}: internal error: {type(error).__name__}: {error}; this is "
             "a bug of speechrnn; run again with --debug for its traceback"
         )
         return WRONG_CALL

@@ -47,7 +47,7 @@ def add(
     """A command that the function of this name in the module carries out."""
     parser = choices.add_parser(name, help=text, description=text[0].upper() + text[1:] + ".")
     parser.add_argument("--debug", action="store_true", help="show the traceback of an error")
-    parser.set_defaults(name=name, module=module)
+    parser.set_defaults(name=name, module=module, program=parser.prog)
     return parser
 
 
