@@ -8,9 +8,10 @@ import os
 import signal
 import subprocess
 import sys
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import NamedTuple
+from unittest import mock
 
 import numpy as np
 import pytest
@@ -138,6 +139,15 @@ def stop_training(
         update(average)
 
     patched.setattr(WeightAverage, "update", update_or_stop)
+
+
+@pytest.fixture(scope="session", autouse=True)
+def quick_conversions() -> Iterator[None]:
+    """Without importing TensorFlow for each: dozens of conversions are a third of all tests."""
+    from quick_converter import run_converter
+
+    with mock.patch("speechrnn.export.pipeline._run_converter", run_converter):
+        yield
 
 
 @pytest.fixture

@@ -8,7 +8,7 @@ from typing import Any
 
 import numpy as np
 import pytest
-from hypothesis import given, settings
+from hypothesis import example, given, settings
 from hypothesis import strategies as st
 from model_fixtures import folder, noise, shared_bundle, shared_tflite, sweep
 
@@ -39,6 +39,7 @@ def batched(name: str, quantize: Any) -> Recognizer:
 @pytest.mark.parametrize(("name", "quantize"), FILES)
 @settings(max_examples=15, deadline=None)
 @given(lengths=st.lists(st.sampled_from(LENGTHS), max_size=12), seed=st.integers(0, 9))
+@example(lengths=[400] * 6 + [5000] * 3, seed=8)  # in int8 one of its values is rounded otherwise
 def test_answers_to_many_are_those_to_each(
     name: str, quantize: str, lengths: list[int], seed: int
 ) -> None:
@@ -47,7 +48,8 @@ def test_answers_to_many_are_those_to_each(
     together = recognizer.answer_many(waveforms)
     assert len(together) == len(waveforms)
     for answer, waveform in zip(together, waveforms, strict=True):
-        atol = 1e-6 if quantize == "int8" else 0  # what is float in it adds up in another order
+        # What is float adds up in another order, and then a value may become the next integer.
+        atol = 0.02 if quantize == "int8" else 0
         np.testing.assert_allclose(answer, recognizer.run(waveform), rtol=0, atol=atol)
 
 
