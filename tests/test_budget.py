@@ -83,8 +83,8 @@ def test_a_budget_that_no_size_meets_says_what_sizes_give() -> None:
 # ------------------------------------------------------------------ every encoder
 
 
-# To be built takes BC-ResNet more than a second, a dozen times.
-SLOW = {"bc_resnet"}
+# To be built takes these a second or two, a dozen times.
+SLOW = {"bc_resnet", "hybrid"}
 
 
 @pytest.mark.parametrize(
@@ -114,7 +114,10 @@ def test_a_size_changes_what_it_says_and_nothing_else(encoder: Any) -> None:
     assert describe_size(encoder, 3) == describe_size(large)
 
 
-@pytest.mark.parametrize("name", ENCODERS.names())
+@pytest.mark.parametrize(
+    "name",
+    [pytest.param(n, marks=[pytest.mark.heavy] if n in SLOW else []) for n in ENCODERS.names()],
+)
 def test_a_larger_size_has_more_parameters(name: str) -> None:
     encoder = ENCODERS.from_mapping({"type": name})
     costs = []

@@ -80,7 +80,14 @@ def test_a_finished_training_leaves_no_checkpoint(whole: Path):
     assert not checkpoint_path(whole).exists()
 
 
-@pytest.mark.parametrize("step", [1, 5, 9], ids=["first epoch", "within an epoch", "later"])
+@pytest.mark.parametrize(
+    "step",
+    [
+        pytest.param(1, marks=pytest.mark.heavy, id="first epoch"),
+        pytest.param(5, id="within an epoch"),
+        pytest.param(9, marks=pytest.mark.heavy, id="later"),
+    ],
+)
 def test_resumed_equals_uninterrupted_bit_for_bit(
     whole: Path, tiny_data: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, step: int
 ):
@@ -93,6 +100,7 @@ def test_resumed_equals_uninterrupted_bit_for_bit(
     assert not checkpoint_path(result.bundle).exists()
 
 
+@pytest.mark.heavy
 def test_batch_normalisation_resumes_bit_for_bit_too(
     tiny_data: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ):

@@ -65,6 +65,7 @@ def test_a_pupil_that_hears_its_teacher_alone_learns_what_it_says(teacher, tiny_
     assert log[-1]["accuracy"] > 0.9
 
 
+@pytest.mark.heavy
 def test_a_teacher_s_weights_are_not_the_pupil_s(teacher, tiny_data, tmp_path):
     bundle = learn(tiny_data, tmp_path / "b", teacher, recipe())
     assert len(load_bundle(bundle)[0].weights) == len(load_bundle(teacher)[0].weights)

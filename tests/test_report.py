@@ -247,7 +247,7 @@ def test_a_place_that_cannot_take_the_page_is_refused(tmp_path: Path):
 # ------------------------------------------------------------------ the pictures
 
 
-@pytest.mark.parametrize("num_labels", [1, 2, 40, 70])
+@pytest.mark.parametrize("num_labels", [1, 2, 40, pytest.param(70, marks=pytest.mark.heavy)])
 def test_few_and_many_labels_and_speakers_can_be_drawn(num_labels):
     page = Page(render(result(num_labels, num_speakers=3 * num_labels)))
     assert len(page.all("img")) == len(PICTURES)

@@ -269,6 +269,7 @@ def test_whole_utterances_are_not_mixed_into_commands(
     assert "no single command" in result.err
 
 
+@pytest.mark.heavy
 def test_what_recordings_say_can_be_said(tiny_data: Path, recipe: Path, tmp_path: Path):
     said = [("go", "ann", 0.3), ("no", "ann", 0.3), ("go", "bob", 0.3)]
     once = tones(tmp_path, said)  # so few look like utterances

@@ -110,6 +110,7 @@ def test_what_is_mixed_in_may_not_add_a_label(train: Callable, tiny_data: Path, 
     assert str(rows[0].path) in result.err
 
 
+@pytest.mark.heavy
 def test_other_words_of_what_is_mixed_in_become_unknown_too(
     train: Callable, tiny_data: Path, tmp_path: Path
 ):
