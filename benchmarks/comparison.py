@@ -19,17 +19,17 @@ import statistics
 import sys
 import tempfile
 from collections import defaultdict
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
+from functools import partial
 from pathlib import Path
-
-import numpy as np
 
 sys.path.insert(0, str(Path(__file__).parent))
 from provenance import commit
 from runs import Row, read_rows, recordings, speechrnn
 
 from speechrnn.encoders import ENCODERS
-from speechrnn.speed import in_turn, opened, sounds
+from speechrnn.runtime import Recognizer
+from speechrnn.speed import in_turn, sounds
 
 PARAMETERS = 500_000
 SETTINGS = ("train.steps=3000", 'train.keep="last"')
@@ -70,12 +70,13 @@ def compared(data: Path, encoder: str, seed: int) -> Row:
     """An encoder with a seed, as `speechrnn compare` has it, and how long its files take."""
     with tempfile.TemporaryDirectory(prefix="speechrnn-") as temporary:
         folder = Path(temporary) / "comparison"
-        settings = [f"--set={setting}" for setting in (*SETTINGS, *OWN.get(encoder, ()))]
+        settings = (*SETTINGS, *OWN.get(encoder, ()))
         what = ("--data", data / "train.jsonl", "--val", data / "val.jsonl", "--output", folder)
         size = ("--params", PARAMETERS, "--encoders", encoder, "--seeds", seed)
         trained_by = commit()
         try:
-            speechrnn("compare", *what, *size, *settings, environment=os.environ)
+            asked = [f"--set={setting}" for setting in settings]
+            speechrnn("compare", *what, *size, *asked, environment=os.environ)
         except RuntimeError as error:
             if not (folder / "comparison.json").exists():
                 return {"error": str(error).splitlines()[-1], "commit": trained_by}
@@ -91,7 +92,7 @@ def compared(data: Path, encoder: str, seed: int) -> Row:
             "multiply_adds": row["multiply_adds"],
             "bytes": {kind: row["files"][kind]["bytes"] for kind in row["files"]},
             "times_reference": times_reference(files),
-            "settings": [*SETTINGS, *OWN.get(encoder, ())],
+            "settings": list(settings),
             "commit": trained_by,
             "errors": found["errors"],
         }
@@ -101,20 +102,8 @@ def times_reference(files: dict[str, Path]) -> Row:
     """How long a second of sound takes, against the reference's, all of them in turn."""
     (sound,) = sounds(1, RATE_HZ)
     named = {"reference": REFERENCE, **files}
-    runs = {name: answering(file.read_bytes(), sound) for name, file in named.items()}
-    seconds = in_turn(runs, ROUNDS)
+    seconds = in_turn({n: partial(Recognizer(f).run, sound) for n, f in named.items()}, ROUNDS)
     return {kind: round(seconds[kind] / seconds["reference"], 3) for kind in files}
-
-
-def answering(content: bytes, sound: np.ndarray) -> Callable[[], None]:
-    interpreter = opened(content, len(sound))
-    place = interpreter.get_input_details()[0]["index"]
-
-    def answer() -> None:
-        interpreter.set_tensor(place, sound[None])
-        interpreter.invoke()
-
-    return answer
 
 
 def make_table(rows: list[Row]) -> str:

@@ -91,13 +91,13 @@ def train_and_measure(task: Task, data: Path, seed: int, kept: Path | None) -> R
     with tempfile.TemporaryDirectory(prefix="speechrnn-") as temporary:
         folder = Path(temporary)
         train, val = manifests(task, data, folder)
-        bundle, environment = (kept or folder) / f"{task.name} {seed}", os.environ
+        bundle = (kept or folder) / f"{task.name} {seed}"
         training = bundle.with_suffix(".json")
         if not training.exists():
             training.parent.mkdir(parents=True, exist_ok=True)
             started = time.perf_counter()
             trained = {"commit": commit(), "settings": [f"train.seed={seed}", *task.settings]}
-            train_task(task, train, val, bundle, trained["settings"])
+            train_task(task, train, val, bundle, trained["settings"], folder / "voices")
             trained["minutes"] = round((time.perf_counter() - started) / 60, 1)
             training.write_text(json.dumps(trained), encoding="utf-8")
         test, figures = val, folder / "figures.json"
@@ -105,7 +105,7 @@ def train_and_measure(task: Task, data: Path, seed: int, kept: Path | None) -> R
             test = put_together(
                 val, folder / "test", UTTERANCES, ("--num-words", 1, task.most_words)
             )
-        speechrnn("evaluate", bundle, "--data", test, "--json", figures, environment=environment)
+        speechrnn("evaluate", bundle, "--data", test, "--json", figures, environment=os.environ)
         found = json.loads(figures.read_text())
         row = {
             **{key: found[key] for key in ("utterances", "accuracy", "wer", "cer")},
@@ -120,17 +120,17 @@ def train_and_measure(task: Task, data: Path, seed: int, kept: Path | None) -> R
         return row
 
 
-def train_task(task: Task, train: Path, val: Path, bundle: Path, settings: list[str]) -> None:
+def train_task(
+    task: Task, train: Path, val: Path, bundle: Path, settings: list[str], voices: Path
+) -> None:
     """Train in a process of its own; the last epoch counts, so that nothing is chosen on val."""
-    with tempfile.TemporaryDirectory(prefix="speechrnn-") as temporary:
-        command = ["train", "--data", train, "--val", val, "--out", bundle, "--preset", task.preset]
-        command += [f"--set={setting}" for setting in ('train.keep="last"', *settings)]
-        if task.voices:
-            voices = Path(temporary) / "voices"
-            size = ("--voices", 84, "--clips", 8, "--out", voices)
-            speechrnn("data", "synth", "--like", train, *size, environment=os.environ)
-            command += ["--also", voices]
-        speechrnn(*command, environment=os.environ)
+    command = ["train", "--data", train, "--val", val, "--out", bundle, "--preset", task.preset]
+    command += [f"--set={setting}" for setting in ('train.keep="last"', *settings)]
+    if task.voices:
+        size = ("--voices", 84, "--clips", 8, "--out", voices)
+        speechrnn("data", "synth", "--like", train, *size, environment=os.environ)
+        command += ["--also", voices]
+    speechrnn(*command, environment=os.environ)
 
 
 def manifests(task: Task, data: Path, folder: Path) -> tuple[Path, Path]:

@@ -99,8 +99,8 @@ class _Utterances:
 
     def point(self, margin: Margin) -> dict[str, Any]:
         """What a margin gives."""
-        near = self.deficit <= np.maximum(0, margin.base + margin.per_symbol * self.heard)
-        accepted, inside = near & np.isfinite(self.deficit), self.inside
+        near, inside = margin.allows(self.deficit, self.heard), self.inside
+        accepted = near & np.isfinite(self.deficit)
         return {
             "margin": margin.base if math.isfinite(margin.base) else None,
             "right": float((self.right & accepted)[inside].mean()) if inside.any() else None,

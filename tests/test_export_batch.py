@@ -47,10 +47,17 @@ def test_answers_to_many_are_those_to_each(
     waveforms = [sweep(n, seed + i) + 0.1 * noise(n, i) for i, n in enumerate(lengths)]
     together = recognizer.answer_many(waveforms)
     assert len(together) == len(waveforms)
-    for answer, waveform in zip(together, waveforms, strict=True):
-        # What is float adds up in another order, and then a value may become the next integer.
-        atol = 0.02 if quantize == "int8" else 0
-        np.testing.assert_allclose(answer, recognizer.run(waveform), rtol=0, atol=atol)
+    off = [
+        np.abs(answer - recognizer.run(waveform)).max()
+        for answer, waveform in zip(together, waveforms, strict=True)
+    ]
+    if quantize == "int8":
+        # What is float adds up in another order; then one answer of a hundred has a value that
+        # becomes the next integer, and is .006 off.
+        assert sum(one > 1e-6 for one in off) <= len(off) / 4
+        assert max(off, default=0) <= 0.02
+    else:
+        assert not any(off)
 
 
 def test_a_file_with_batches_says_so_and_another_does_not() -> None:

@@ -10,7 +10,7 @@ from typing import Any, Protocol, TypeVar
 
 import numpy as np
 
-from speechrnn.clock import StepClock
+from speechrnn.clock import StepClock, apart
 from speechrnn.datasets.augment_mixup import Mixup
 from speechrnn.datasets.examples import UNKNOWN_SYMBOL, Example
 from speechrnn.datasets.waveforms import WaveformAugmentation, Waveforms
@@ -130,11 +130,9 @@ def step_symbols(
         if example.spans is None:
             continue
         row[:] = BLANK_ID
-        starts, ends = places[0::2].copy(), places[1::2].copy()
-        for n in range(1, len(example.spans)):  # two that overlap meet half-way
-            if starts[n] < ends[n - 1]:
-                starts[n] = ends[n - 1] = (starts[n] + ends[n - 1]) / 2
-        for (_, _, symbol), start, end in zip(example.spans, starts, ends, strict=False):
+        size = 2 * len(example.spans)
+        starts, ends = apart(places[:size:2], places[1:size:2])
+        for (_, _, symbol), start, end in zip(example.spans, starts, ends, strict=True):
             first, last = np.searchsorted(middles, (start, end))
             if symbol != UNKNOWN_SYMBOL and first and row[first - 1] == symbol:
                 row[first - 1] = BLANK_ID  # the same once more

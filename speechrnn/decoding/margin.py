@@ -4,6 +4,9 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
 
 
 @dataclass(frozen=True)
@@ -25,14 +28,14 @@ class Margin:
     base: float = math.inf
     per_symbol: float = 0.0
 
-    def allows(self, deficit: float, heard: int) -> bool:
-        """Whether a phrase is near enough.
+    def allows(self, deficit: Any, heard: Any) -> Any:
+        """Whether a phrase is near enough; of arrays, which of them are.
 
         Args:
             deficit: How much less likely it is than what is heard freely, a natural logarithm.
             heard: Symbols of what is heard freely.
         """
-        return deficit <= max(0.0, self.base + self.per_symbol * heard)
+        return deficit <= np.maximum(0.0, self.base + self.per_symbol * heard)
 
     def __str__(self) -> str:
         if not math.isfinite(self.base):

@@ -7,7 +7,7 @@ from dataclasses import dataclass, field, replace
 
 import numpy as np
 
-from speechrnn.clock import StepClock
+from speechrnn.clock import StepClock, apart
 from speechrnn.decoding.align import align
 from speechrnn.decoding.calibration import confidence_of
 from speechrnn.decoding.ctc import (
@@ -184,13 +184,8 @@ class SequenceDecoder:
         self, steps: Sequence[tuple[int, int]], duration_s: float
     ) -> list[tuple[float, float]]:
         """Where words begin and end, in seconds: one behind the other, within the recording."""
-        before, behind = self.decision.word_edges
-        edges = []
-        for first, last in steps:
-            start, end = self.clock.begins(first) + before, self.clock.begins(last) + behind
-            edges += [start, end] if start <= end else [(start + end) / 2] * 2
-        for n in range(1, len(edges) - 1, 2):
-            if edges[n] > edges[n + 1]:  # two that overlap meet half-way
-                edges[n] = edges[n + 1] = (edges[n] + edges[n + 1]) / 2
-        within = [min(max(0.0, edge), duration_s) for edge in edges]
-        return list(zip(within[0::2], within[1::2], strict=True))
+        moved = self.clock.begins(np.reshape(steps, (-1, 2))) + self.decision.word_edges
+        middles = moved.mean(axis=1)  # in which a word ends that would end before it begins
+        starts, ends = np.minimum(moved[:, 0], middles), np.maximum(moved[:, 1], middles)
+        within = np.clip(apart(starts, ends), 0.0, duration_s)
+        return list(zip(*within.tolist(), strict=True))
