@@ -200,17 +200,36 @@ def torch_gru(preset: str) -> float:
     recipe = make_recipe(preset)
     encoder, size = recipe.model.encoder, recipe.train.batch_size
 
+    channels = encoder.spectral_channels
+
+    class Block(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.layers = nn.Sequential(
+                nn.Conv2d(channels, channels, 3, padding=1, groups=channels, bias=False),
+                nn.BatchNorm2d(channels),
+                nn.ReLU(),
+                nn.Conv2d(channels, channels, 1, bias=False),
+                nn.BatchNorm2d(channels),
+            )
+
+        def forward(self, values: torch.Tensor) -> torch.Tensor:
+            return torch.relu(values + self.layers(values))
+
     class Network(nn.Module):
         def __init__(self) -> None:
             super().__init__()
             filters = encoder.spectral_filters
             self.convolutions = nn.Sequential(
-                nn.Conv2d(1, filters, (5, 5), stride=2, padding=(2, 2)),
+                nn.Conv2d(1, filters, (5, 5), stride=2, padding=(2, 2), bias=False),
+                nn.BatchNorm2d(filters),
                 nn.ReLU(),
-                nn.Conv2d(filters, 2 * filters, (5, 3), stride=2, padding=(2, 1)),
+                nn.Conv2d(filters, channels, (5, 3), stride=2, padding=(2, 1), bias=False),
+                nn.BatchNorm2d(channels),
                 nn.ReLU(),
+                *(Block() for _ in range(encoder.spectral_blocks)),
             )
-            self.merge = nn.Linear(2 * filters * 10, encoder.spectral_width)  # 40 bands / 4
+            self.merge = nn.Linear(channels * 10, encoder.spectral_width)  # 40 bands / 4
             self.gru = nn.GRU(
                 encoder.spectral_width,
                 encoder.units,

@@ -164,9 +164,11 @@ def make_parser() -> argparse.ArgumentParser:
     )
     train.add_argument(
         "--teacher",
+        action="append",
+        default=[],
         type=Path,
         metavar="BUNDLE",
-        help="learn from a trained model of these labels too",
+        help="learn from a trained model of these labels too; may be repeated: from their mean",
     )
     train.add_argument("--tensorboard", type=Path, metavar="DIR", help="write curves for it")
     existing = train.add_mutually_exclusive_group()

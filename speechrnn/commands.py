@@ -84,7 +84,7 @@ def train(options: argparse.Namespace) -> int:
         skip_broken=options.skip_broken,
         resume=options.resume,
         tensorboard=options.tensorboard,
-        teacher=options.teacher,
+        teachers=options.teacher,
     )
     draw_training(read_log(result.bundle), result.bundle / "training.png")
     if result.composed:

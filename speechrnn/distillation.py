@@ -1,4 +1,4 @@
-"""Learning from a trained model as well: how sure it is of every label, not of the true one alone.
+"""Learning from trained models as well: how sure they are of every label, not of one alone.
 
 Source: Hinton, Vinyals and Dean 2015, "Distilling the knowledge in a neural network",
 arXiv:1503.02531.
@@ -6,7 +6,7 @@ arXiv:1503.02531.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -16,29 +16,43 @@ from keras import ops
 from speechrnn.bundle import load_bundle
 from speechrnn.errors import ConfigError
 from speechrnn.labels import Labels
-from speechrnn.model import ModelConfig
+from speechrnn.model import ModelConfig, SpeechModel
 
 
 @dataclass(frozen=True)
-class Teacher:
-    """A trained classifier.
+class Teachers:
+    """Trained classifiers, of which the mean is learnt from.
 
     Attributes:
-        logits: Its logits ``[batch, labels]`` for a batch of a training, in the pupil's order.
-        sha256: Its bundle's.
+        logits: The mean of their logits ``[batch, labels]`` for a batch of a training, in the
+            pupil's order: the geometric mean of what they say.
+        sha256: Their bundles'.
     """
 
     logits: Callable[[Mapping[str, Any]], Any]
-    sha256: str
+    sha256: tuple[str, ...]
 
 
-def load_teacher(path: str | Path, pupil: ModelConfig, labels: Labels) -> Teacher:
-    """The teacher in a bundle.
+def load_teachers(paths: Sequence[str | Path], pupil: ModelConfig, labels: Labels) -> Teachers:
+    """The teachers in bundles, at least one.
 
     Raises:
-        ModelError: The bundle is not intact.
-        ConfigError: It is no classifier of the same labels at the same rate, or the pupil is none.
+        ModelError: A bundle is not intact.
+        ConfigError: One is no classifier of the same labels at the same rate, or the pupil is none.
     """
+    found = [_load(path, pupil, labels) for path in paths]
+
+    def logits(inputs: Mapping[str, Any]) -> Any:
+        each = [ops.take(model(inputs, training=False), columns, -1) for model, columns, _ in found]
+        return sum(each[1:], each[0]) / len(each)
+
+    return Teachers(logits, tuple(sha256 for _, _, sha256 in found))
+
+
+def _load(
+    path: str | Path, pupil: ModelConfig, labels: Labels
+) -> tuple[SpeechModel, list[int], str]:
+    """A model, which of its columns are those of the pupil's labels, and its bundle's hash."""
     model, info = load_bundle(path)
     for name, config in (("the teacher", model.config), ("the recipe", pupil)):
         if config.head.output_name != "probabilities":
@@ -56,12 +70,7 @@ def load_teacher(path: str | Path, pupil: ModelConfig, labels: Labels) -> Teache
             f"--teacher {path}: knows other labels than the training data ({', '.join(odd[:5])} "
             "only on one side); expected a teacher of the same labels"
         )
-    columns = [info.labels.id_of(symbol) - 1 for symbol in labels.symbols]
-
-    def logits(inputs: Mapping[str, Any]) -> Any:
-        return ops.take(model(inputs, training=False), columns, axis=-1)
-
-    return Teacher(logits, info.sha256)
+    return model, [info.labels.id_of(symbol) - 1 for symbol in labels.symbols], info.sha256
 
 
 def imitation_loss(logits: Any, wanted: Any, temperature: float) -> Any:

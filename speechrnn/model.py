@@ -88,7 +88,7 @@ class SpeechModel(keras.Model):
         self.labels = labels
         self.temperature = 1.0  # of the answers; fitted after training (decoding.calibration)
         self.change_log_mel: Any = None  # (log mel, seed) -> log mel; set by training only
-        self.imitate: Any = None  # (inputs, logits) -> losses; set by training with a teacher only
+        self.imitate: Any = None  # (inputs, logits) -> losses; set by training with teachers only
         self.imitation = 0.0  # their weight
         self.training_steps = 0  # in all; set by training only
         self.augmentation_seed = keras.random.SeedGenerator(seed)

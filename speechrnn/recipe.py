@@ -72,7 +72,7 @@ class TrainConfig:
             training data alone, not at what is mixed in; so does ``unknown_fraction``.
         also_fraction: Part of an epoch's words that recordings mixed in make up (--also), drawn
             anew each time, be they few or many.
-        teacher_weight: Part of the loss that is a teacher's (--teacher); the rest is the labels'.
+        teacher_weight: Part of the loss that is the teachers' (--teacher); the rest is the labels'.
         teacher_temperature: What both answers are softened by before they are compared.
         silence_fraction: Part of an epoch that is made noise under the label ``_silence_``.
         unknown_fraction: Largest part of the training data of an epoch with the label

@@ -24,7 +24,7 @@ from speechrnn.datasets.batches import prefetch
 from speechrnn.datasets.examples import Example
 from speechrnn.datasets.manifest import Utterance
 from speechrnn.decoding import Decision
-from speechrnn.distillation import Teacher, imitation_loss, load_teacher
+from speechrnn.distillation import Teachers, imitation_loss, load_teachers
 from speechrnn.encoders.truncation import truncate
 from speechrnn.epochs import Epochs
 from speechrnn.errors import AudioError, DataError
@@ -81,7 +81,7 @@ def train_model(
     skip_broken: bool = False,
     resume: bool = False,
     tensorboard: Path | None = None,
-    teacher: Path | None = None,
+    teachers: Sequence[Path] = (),
 ) -> TrainResult:
     """Train a model and keep the epoch that recognises the validation recordings best.
 
@@ -100,12 +100,12 @@ def train_model(
         skip_broken: Whether unreadable recordings are left out instead of refused.
         resume: Whether to go on from the checkpoint beside ``out``.
         tensorboard: Folder for the curves as TensorBoard reads them.
-        teacher: A bundle of the same labels to learn from as well (``teacher_weight``).
+        teachers: Bundles of the same labels to learn from as well (``teacher_weight``).
 
     Raises:
         DataError: Unusable recordings, a shared speaker, a single label.
         ConfigError: The checkpoint is of another recipe or of other data, ``also_fraction`` leaves
-            nothing for what is mixed in, or the teacher is none for this.
+            nothing for what is mixed in, or a teacher is none for this.
         ModelError: There is no checkpoint to resume from, or it is damaged.
         OutputError: ``out`` cannot be written.
     """
@@ -114,8 +114,8 @@ def train_model(
         recipe, train_rows, val_rows, also_rows, data_name=data_name, skip_broken=skip_broken
     )
     session = _Session(recipe, data, out)
-    if teacher:
-        session.teacher = load_teacher(teacher, recipe.model, data.labels)
+    if teachers:
+        session.teachers = load_teachers(teachers, recipe.model, data.labels)
     session.description = {
         "data": data_name,
         "val_data": val_name,
@@ -127,7 +127,7 @@ def train_model(
         "clip_s": _usual_lengths_s(data.train, recipe.model.features.sample_rate_hz),
         "seed": recipe.train.seed,
         "recipe": _public(recipe.to_mapping()),
-        **({"teacher": session.teacher.sha256} if session.teacher else {}),
+        **({"teachers": list(session.teachers.sha256)} if session.teachers else {}),
     }
     session.build()
     if resume:
@@ -148,7 +148,7 @@ class _Session:
         prepare_augmentations(self.augmentations, recipe.model.features.sample_rate_hz)
         self.description: dict[str, Any] = {}
         self.tensorboard: TensorBoardLog | None = None
-        self.teacher: Teacher | None = None
+        self.teachers: Teachers | None = None
         # Where the training stands; all of it is in the checkpoint.
         self.epoch, self.step, self.sums = 1, 0, _no_sums()
         self.log: list[dict[str, Any]] = []
@@ -173,7 +173,7 @@ class _Session:
             statistics = feature_statistics(self.model, self.shown.typical())
             self.model.front_end.set_statistics(*statistics)
         self.model.change_log_mel = change_log_mel(self.augmentations, features.hop_ms)
-        if self.teacher:
+        if self.teachers:
             self.model.imitate, self.model.imitation = self._imitate, self.config.teacher_weight
         self.model.training_steps = self.epoch_steps * self.epochs
         optimizer = make_optimizer(self.config, self.model.training_steps)
@@ -189,8 +189,8 @@ class _Session:
         self.identity = self._identity()
 
     def _imitate(self, inputs: Any, logits: Any) -> Any:
-        assert self.teacher is not None
-        wanted = self.teacher.logits(inputs)
+        assert self.teachers is not None
+        wanted = self.teachers.logits(inputs)
         return imitation_loss(logits, wanted, self.config.teacher_temperature)
 
     def run(self) -> TrainResult:
@@ -343,7 +343,7 @@ class _Session:
             "validation recordings": fingerprint(self.data.val),
             "recordings mixed in": fingerprint(self.data.also),
             "keras backend": keras.backend.backend(),
-            **({"teacher": self.teacher.sha256} if self.teacher else {}),
+            **({"teachers": list(self.teachers.sha256)} if self.teachers else {}),
         }
 
     def _save_checkpoint(self) -> None:

@@ -8,15 +8,16 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from keras import ops
+from model_fixtures import save
 from scipy.special import log_softmax, softmax
 from test_train import TINY, fit, recipe
 
 from speechrnn.bundle import load_bundle, read_bundle, read_log
 from speechrnn.datasets.manifest import Utterance, read_data, split_by_speaker
-from speechrnn.distillation import imitation_loss, load_teacher
+from speechrnn.distillation import imitation_loss, load_teachers
 from speechrnn.errors import ConfigError
 from speechrnn.labels import Labels
-from speechrnn.model import ModelConfig
+from speechrnn.model import ModelConfig, build_model
 from speechrnn.recipe import Recipe
 from speechrnn.train import train_model
 
@@ -50,7 +51,14 @@ def teacher(tiny_data: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
 def learn(data: Path, out: Path, teacher: Path, chosen: Recipe, **options: Any) -> Path:
     train_rows, val_rows = split_by_speaker(read_data(data), 0.3)
     found = train_model(
-        chosen, train_rows, val_rows, out, data_name="a", val_name="b", teacher=teacher, **options
+        chosen,
+        train_rows,
+        val_rows,
+        out,
+        data_name="a",
+        val_name="b",
+        teachers=[teacher],
+        **options,
     )
     return found.bundle
 
@@ -59,7 +67,7 @@ def test_a_pupil_that_hears_its_teacher_alone_learns_what_it_says(teacher, tiny_
     """The true labels count nothing, so the teacher's answers are all there is to learn from."""
     chosen = recipe(epochs=40, learning_rate=0.02, teacher_weight=1.0, seed=5)
     bundle = learn(tiny_data, tmp_path / "b", teacher, chosen)
-    assert read_bundle(bundle).training["teacher"] == read_bundle(teacher).sha256
+    assert read_bundle(bundle).training["teachers"] == [read_bundle(teacher).sha256]
     log = read_log(bundle)
     assert log[-1]["loss"] < 0.3 * log[0]["loss"]
     assert log[-1]["accuracy"] > 0.9
@@ -74,12 +82,24 @@ def test_a_teacher_s_weights_are_not_the_pupil_s(teacher, tiny_data, tmp_path):
 def test_labels_in_another_order_are_the_same_labels(teacher):
     model, info = load_bundle(teacher)
     turned = Labels(info.labels.symbols[::-1])
-    found = load_teacher(teacher, model.config, turned)
+    found = load_teachers([teacher], model.config, turned)
     inputs = {"waveform": np.full((2, 900), 0.1, np.float32), "num_samples": np.int32([900, 500])}
     expected = ops.convert_to_numpy(model(inputs))
     np.testing.assert_allclose(
         ops.convert_to_numpy(found.logits(inputs)), expected[:, ::-1], atol=1e-5
     )
+
+
+def test_of_several_teachers_the_mean_is_learnt_from(teacher, tmp_path):
+    model, info = load_bundle(teacher)
+    turned = Labels(info.labels.symbols[::-1])
+    second = save(build_model(model.config, turned, seed=8), tmp_path / "b")
+    found = load_teachers([teacher, second], model.config, info.labels)
+    inputs = {"waveform": np.full((2, 900), 0.1, np.float32), "num_samples": np.int32([900, 500])}
+    each = [ops.convert_to_numpy(load_bundle(b)[0](inputs)) for b in (teacher, second)]
+    expected = (each[0] + each[1][:, ::-1]) / 2
+    np.testing.assert_allclose(ops.convert_to_numpy(found.logits(inputs)), expected, atol=1e-5)
+    assert found.sha256 == (info.sha256, read_bundle(second).sha256)
 
 
 def other(**sections: Any) -> ModelConfig:
@@ -97,7 +117,7 @@ def other(**sections: Any) -> ModelConfig:
 def test_a_teacher_of_something_else_is_refused(teacher, pupil, labels, words):
     known = read_bundle(teacher).labels
     with pytest.raises(ConfigError, match=words):
-        load_teacher(teacher, pupil, Labels(labels) if labels else known)
+        load_teachers([teacher], pupil, Labels(labels) if labels else known)
 
 
 def test_a_training_does_not_go_on_with_another_teacher(teacher, tiny_data, tmp_path, monkeypatch):

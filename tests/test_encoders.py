@@ -243,7 +243,8 @@ def test_variables_have_names_of_their_own_which_two_layers_share(config):
         ({"conv_filters": 4, "conv_kernel": 4}, ["encoder.conv_kernel", "got 4", "odd"]),
         ({"conv_kernel": 0}, ["encoder.conv_kernel", "got 0", "at least 1"]),
         ({"conv_filters": 4, "conv_stride": 0}, ["encoder.conv_stride", "got 0", "at least 1"]),
-        ({"spectral_depth": 1}, ["encoder.spectral_depth", "got 1", "encoder.spectral_filters"]),
+        ({"spectral_blocks": 1}, ["encoder.spectral_blocks", "got 1", "encoder.spectral_filters"]),
+        ({"spectral_channels": 0}, ["encoder.spectral_channels", "got 0", "at least 1"]),
         ({"conv_stride": 2}, ["encoder.conv_stride", "got 2", "encoder.conv_filters"]),
         ({"dropout": 1.0}, ["encoder.dropout", "got 1.0", "dropout < 1"]),
         ({"dropout": -0.1}, ["encoder.dropout", "got -0.1", "0 <="]),
@@ -326,44 +327,55 @@ def convolution_by_hand(
     return np.array(found)
 
 
-def spectral_by_hand(frames: np.ndarray, layer: Any) -> np.ndarray:
+def values_of(layer: Any) -> list[np.ndarray]:
+    return [np.asarray(v, np.float64) for v in layer.weights]
+
+
+def normed_by_hand(found: np.ndarray, norm: Any) -> np.ndarray:
+    """Batch normalisation with its running statistics."""
+    gain, offset, mean, variance = values_of(norm)
+    return (found - mean) / np.sqrt(variance + 1e-5) * gain + offset
+
+
+def convolved_by_hand(found: np.ndarray, kernel: np.ndarray, stride: int) -> np.ndarray:
     """Each value of a 2-D convolution as the sum over its neighbourhood, zeros around."""
+    size = kernel.shape[:2]
+    around = [(length // 2, length // 2) for length in size]
+    padded = np.pad(found, [*around, (0, 0)])
+    return np.array(
+        [
+            [
+                np.tensordot(padded[frame : frame + size[0], band : band + size[1]], kernel, 3)
+                for band in range(0, found.shape[1], stride)
+            ]
+            for frame in range(0, found.shape[0], stride)
+        ]
+    )
 
-    def values(inner: Any) -> list[np.ndarray]:
-        return [np.asarray(v, np.float64) for v in inner.weights]
 
-    def normed(row: np.ndarray, inner: Any) -> np.ndarray:
-        gain, offset = values(inner)
-        return np.maximum(0, (row - row.mean()) / np.sqrt(row.var() + 1e-3) * gain + offset)
-
-    matrix, bias = values(layer.bands)
+def spectral_by_hand(frames: np.ndarray, layer: Any) -> np.ndarray:
+    matrix, bias = values_of(layer.bands)
     found = (frames @ matrix + bias)[:, :, None]
-    for convolution, norm in zip(layer.convolutions, layer.norms, strict=True):
-        kernel, bias = values(convolution)
-        frames_wide, bands_wide = kernel.shape[:2]
-        around = np.zeros(np.add(found.shape, (2 * frames_wide, 2 * bands_wide, 0)))
-        around[frames_wide:-frames_wide, bands_wide:-bands_wide] = found
-        steps = []
-        stride, _ = convolution.strides
-        for frame in range(0, found.shape[0], stride):
-            row = []
-            for band in range(0, found.shape[1] - 1 + bands_wide % 2, stride):
-                first = frame + frames_wide - frames_wide // 2
-                lowest = band + bands_wide - bands_wide // 2
-                seen = around[first : first + frames_wide, lowest : lowest + bands_wide]
-                row.append(np.tensordot(seen, kernel, 3) + bias)
-            steps.append(normed(np.concatenate(row), norm).reshape(len(row), -1))
-        found = np.array(steps)
-    matrix, bias = values(layer.merge)
-    flat = found.reshape(len(found), -1)
-    return np.array([normed(row @ matrix + bias, layer.merge_norm) for row in flat])
+    for convolution in layer.convolutions:
+        (kernel,) = values_of(convolution.convolution)
+        found = convolved_by_hand(found, kernel, 2)
+        found = np.maximum(0, normed_by_hand(found, convolution.norm))
+    for block in layer.blocks:
+        (around,), (mix,) = values_of(block.around), values_of(block.mix)
+        alone = around[..., 0, None] * np.eye(around.shape[2])  # of each channel its own
+        added = np.maximum(0, normed_by_hand(convolved_by_hand(found, alone, 1), block.around_norm))
+        added = normed_by_hand(convolved_by_hand(added, mix, 1), block.mix_norm)
+        found = np.maximum(0, found + added)
+    (matrix,) = values_of(layer.merge)
+    return np.maximum(0, normed_by_hand(found.reshape(len(found), -1) @ matrix, layer.merge_norm))
 
 
 def encoder_by_hand(config: Recurrent, frames: np.ndarray, layer: Any) -> np.ndarray:
     weights = [np.asarray(v, np.float64) for v in layer.trainable_variables]
     if config.spectral_filters:
         spectral = layer.convolutions[0]
-        frames, weights = spectral_by_hand(frames, spectral), weights[len(spectral.weights) :]
+        frames = spectral_by_hand(frames, spectral)
+        weights = weights[len(spectral.trainable_weights) :]
     for _ in range(config.conv_layers if config.conv_filters else 0):
         frames, weights = convolution_by_hand(config, frames, weights[:4]), weights[4:]
     norms = [[np.asarray(v, np.float64) for v in norm.weights] for norm in layer.norms]

@@ -39,7 +39,14 @@ BOARD = Path(__file__).parents[1] / "export" / "board" / "listen.py"
 ENCODERS: dict[str, dict[str, Any]] = {
     "plain": {"num_layers": 1},
     "stacked": {"num_layers": 2},
-    "narrow": {"num_layers": 1, "spectral_filters": 3, "spectral_width": 24, "units": 24},
+    "narrow": {
+        "num_layers": 1,
+        "spectral_filters": 3,
+        "spectral_channels": 6,
+        "spectral_blocks": 1,
+        "spectral_width": 24,
+        "units": 24,
+    },
     "conv": {"num_layers": 1, "conv_filters": 6, "conv_kernel": 9, "conv_stride": 3},
     "lstm": {"type": "lstm", "num_layers": 2, "layer_norm": True, "residual": True},
     "simple-rnn": {"type": "simple_rnn", "num_layers": 2},
@@ -124,7 +131,7 @@ def window_by_window(made: SpeechModel, waveform: np.ndarray) -> np.ndarray:
     backwards from zeros.
     """
     encoder, plan = made.encoder, planned(made)
-    rows, _ = subsampled(encoder.convolutions, made.front_end(waveform[None]), None)
+    rows, _ = subsampled(encoder.convolutions, made.front_end(waveform[None]), None, False)
     num_steps = rows.shape[1]
     states: list[Any] = [None] * len(encoder.recurrent)
     found = []
@@ -273,7 +280,7 @@ def test_whatever_the_chunks_a_file_gives_the_same_answer_to_each_step(head, len
 def test_a_file_says_how_far_ahead_it_sees(capsys):
     found = describe_model(streaming_file("ctc"))["streaming"]
     assert (found["steps"], found["look_ahead"], found["look_ahead_s"]) == (3, 3, 0.12)
-    assert (found["chunk"], found["first_step"]) == (1920, -4)
+    assert (found["chunk"], found["first_step"]) == (1920, -5)
     assert "chunks of 0.12 s, 0.12 s of look-ahead" in call("info", streaming_file("ctc")).out
 
 

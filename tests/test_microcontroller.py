@@ -25,6 +25,8 @@ SECTIONS = {
         "units": 6,
         "num_layers": 1,
         "spectral_filters": 3,
+        "spectral_channels": 6,
+        "spectral_blocks": 1,
         "spectral_width": 7,
     },
     "head": {"type": "classification", "attention_units": 7},

@@ -40,14 +40,20 @@ from speechrnn.runtime.streaming import ENDLESS, Stream, Windows, _Utterance
 ONE_WAY = {"type": "gru", "bidirectional": False, "units": 6}
 ENCODERS: dict[str, dict[str, Any]] = {
     "plain": {"num_layers": 2},
-    "spectral": {"num_layers": 1, "spectral_filters": 3, "spectral_width": 7},
+    "spectral": {
+        "num_layers": 1,
+        "spectral_filters": 3,
+        "spectral_channels": 6,
+        "spectral_width": 7,
+    },
     "conv": {"num_layers": 2, "conv_filters": 6, "conv_kernel": 3, "conv_stride": 3},
     "conv-twice": {"num_layers": 1, "conv_filters": 6, "conv_layers": 2, "conv_stride": 2},
     "wide-steps": {"num_layers": 1, "conv_filters": 6, "conv_kernel": 1, "conv_stride": 4},
     "narrow": {
         "num_layers": 1,
         "spectral_filters": 3,
-        "spectral_depth": 2,
+        "spectral_channels": 5,
+        "spectral_blocks": 2,
         "spectral_width": 7,
         "conv_filters": 4,
         "conv_kernel": 1,

@@ -1,4 +1,4 @@
-"""Convolutions before recurrent layers: fewer steps, and what neighbouring frames and bands show.
+"""Convolutions over frames, and over frames and bands, that know where a recording ends.
 
 Keras' "same" padding shifts with the length when strides are above 1, so that a clip alone and the
 same clip padded would see different frames; here it is fixed: step j is centred on frame
@@ -13,11 +13,7 @@ import keras
 import numpy as np
 from keras import layers, ops
 
-# Of the 2-D convolutions: frames and bands seen at once, and the step in both; and of those after
-# them, which take no steps.
-SPECTRAL_KERNELS = ((5, 5), (5, 3))
-SPECTRAL_STRIDE = 2
-DEEPER_KERNEL = (3, 3)
+from speechrnn.encoders.normalisation import BatchNorm
 
 
 def strided(num_frames: Any, stride: int) -> Any:
@@ -36,10 +32,40 @@ class TimeConvolution(layers.Layer):
         self.norm = layers.LayerNormalization(name="norm")
         self.pad = padded  # a stream has what came before in its place
 
-    def call(self, frames: Any, frame_mask: Any = None) -> tuple[Any, Any]:
+    @property
+    def padding_layers(self) -> list[keras.Layer]:
+        """Those with a ``pad``: itself."""
+        return [self]
+
+    def call(self, frames: Any, frame_mask: Any = None, training: bool = False) -> tuple[Any, Any]:
         """float32 ``[batch, frames, features]`` -> ``[batch, steps, filters]``, and the mask."""
+        del training
         frames, mask = self.pad(frames, frame_mask, self.kernel, self.stride)
         return ops.relu(self.norm(self.convolution(frames))), mask
+
+
+class Convolution(layers.Layer):
+    """A convolution over frames and bands, batch normalisation, ReLU.
+
+    ``call(values, step_mask, training)``: float32 ``[batch, frames, bands, channels]`` and bool
+    ``[batch, frames]`` or None -> the same of steps. Steps do not move with the length, nor bands.
+    """
+
+    def __init__(
+        self, convolution: keras.Layer, kernel: tuple[int, int], stride: int, name: str
+    ) -> None:
+        super().__init__(name=name)
+        self.supports_masking = True
+        self.convolution, self.kernel, self.stride = convolution, kernel, stride
+        self.norm = BatchNorm(name="norm")
+        self.pad = padded  # a stream has what came before in its place
+
+    def call(self, values: Any, step_mask: Any = None, training: bool = False) -> tuple[Any, Any]:
+        """Steps, and their mask."""
+        kernel, bands = self.kernel
+        values, mask = self.pad(values, step_mask, kernel, self.stride, bands=bands)
+        found = self.norm(self.convolution(values), step_mask=mask, training=training)
+        return ops.relu(found), mask
 
 
 class BandConvolution(layers.Conv2D):
@@ -80,60 +106,6 @@ def _strides_to_channels(values: Any, strides: tuple[int, int]) -> Any:
     return ops.reshape(values, (batch, -1, bands, over_frames * over_bands))
 
 
-class SpectralConvolutions(layers.Layer):
-    """2-D convolutions over time and mel bands: the same pattern at another pitch or formant.
-
-    The first two halve steps and bands each, and ``depth`` more see patterns of patterns.
-
-    Cepstral coefficients know no neighbourhood of frequencies, so a matrix makes bands of them
-    first: at the beginning the inverse DCT, with the finest structure, which is mostly noise,
-    turned down. Source: after Sainath and Parada 2015, "Convolutional neural networks for
-    small-footprint keyword spotting".
-    """
-
-    def __init__(self, filters: int, width: int, depth: int = 0, **kwargs: Any) -> None:
-        super().__init__(**kwargs)
-        self.supports_masking = True
-        self.shapes = [(kernel, SPECTRAL_STRIDE) for kernel in SPECTRAL_KERNELS]
-        self.shapes += [(DEEPER_KERNEL, 1)] * depth
-        self.convolutions = [
-            layers.Conv2D(filters * min(1 + i, 2), kernel, strides=stride, name=f"conv_{i}")
-            for i, (kernel, stride) in enumerate(self.shapes)
-        ]
-        self.norms = [layers.LayerNormalization(name=f"norm_{i}") for i in range(len(self.shapes))]
-        self.bands: Any = None
-        self.pad = padded  # a stream has what came before in its place
-        self.merge = layers.Dense(width, name="merge")
-        self.merge_norm = layers.LayerNormalization(name="merge_norm")
-
-    def build(self, frames_shape: tuple[Any, ...]) -> None:
-        """Make the matrix from coefficients to as many bands."""
-        self.bands = band_matrix(frames_shape[-1])
-        self.built = True
-
-    def call(self, frames: Any, frame_mask: Any = None) -> tuple[Any, Any]:
-        """float32 ``[batch, frames, coefficients]`` -> ``[batch, steps, width]``, and the mask."""
-        found, mask = self.bands(frames)[..., None], frame_mask
-        for ((kernel, bands), stride), convolution, norm in zip(
-            self.shapes, self.convolutions, self.norms, strict=True
-        ):
-            found, mask = self.pad(found, mask, kernel, stride)
-            found = ops.pad(found, ((0, 0), (0, 0), (bands // 2, bands // 2), (0, 0)))
-            found = _by_frame(norm, convolution(found))
-        return ops.relu(self.merge_norm(self.merge(_flat(found)))), mask
-
-
-def _by_frame(norm: keras.Layer, found: Any) -> Any:
-    """ReLU of each frame's values of all bands and filters, normalised together."""
-    normed = norm(_flat(found))
-    return ops.relu(ops.reshape(normed, (ops.shape(found)[0], -1, *found.shape[2:])))
-
-
-def _flat(found: Any) -> Any:
-    """``[batch, frames, bands, filters]`` -> ``[batch, frames, bands * filters]``."""
-    return ops.reshape(found, (ops.shape(found)[0], -1, found.shape[2] * found.shape[3]))
-
-
 def padded(frames: Any, mask: Any, kernel: int, stride: int, *, bands: int = 1) -> tuple[Any, Any]:
     """Frames with zeros before, behind, and where the mask says so; and the mask of the steps.
 
@@ -149,7 +121,10 @@ def padded(frames: Any, mask: Any, kernel: int, stride: int, *, bands: int = 1) 
 
 
 def band_matrix(num_bands: int) -> keras.Layer:
-    """A learnt matrix from cepstral coefficients to bands; see :class:`SpectralConvolutions`."""
+    """A learnt matrix from cepstral coefficients, which know no neighbourhood, to bands.
+
+    At first it is the inverse DCT, with the finest structure, which is mostly noise, turned down.
+    """
     return layers.Dense(num_bands, kernel_initializer=_inverse_dct, name="bands")
 
 

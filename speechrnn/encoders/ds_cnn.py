@@ -9,7 +9,7 @@ import keras
 from keras import layers, ops
 
 from speechrnn.encoders import ENCODERS
-from speechrnn.encoders.convolution import BandConvolution, band_matrix, padded, strided
+from speechrnn.encoders.convolution import BandConvolution, Convolution, band_matrix, strided
 from speechrnn.encoders.normalisation import BatchNorm
 from speechrnn.encoders.settings import Settings
 from speechrnn.errors import ConfigError
@@ -70,29 +70,6 @@ class DSCNN(Settings):
         return DSCNNEncoder(self, name="encoder")
 
 
-class Convolution(layers.Layer):
-    """A convolution over frames and bands, batch normalisation, ReLU.
-
-    ``call(values, step_mask, training)``: float32 ``[batch, frames, bands, channels]`` and bool
-    ``[batch, frames]`` or None -> the same of steps. Steps do not move with the length, nor bands.
-    """
-
-    def __init__(
-        self, convolution: keras.Layer, kernel: tuple[int, int], strides: tuple[int, int], name: str
-    ) -> None:
-        super().__init__(name=name)
-        self.supports_masking = True
-        self.convolution, self.kernel, self.strides = convolution, kernel, strides
-        self.norm = BatchNorm(name="norm")
-
-    def call(self, values: Any, step_mask: Any = None, training: bool = False) -> tuple[Any, Any]:
-        """Steps, and their mask."""
-        kernel, bands = self.kernel
-        values, mask = padded(values, step_mask, kernel, self.strides[0], bands=bands)
-        found = self.norm(self.convolution(values), step_mask=mask, training=training)
-        return ops.relu(found), mask
-
-
 class SeparableBlock(layers.Layer):
     """Neighbourhoods channel by channel, then the channels of each place, both as Convolution."""
 
@@ -100,7 +77,7 @@ class SeparableBlock(layers.Layer):
         super().__init__(name=name)
         self.supports_masking = True
         depthwise = layers.DepthwiseConv2D(BLOCK_KERNEL, strides=stride, name="convolution")
-        self.around = Convolution(depthwise, BLOCK_KERNEL, (stride, stride), name="depthwise")
+        self.around = Convolution(depthwise, BLOCK_KERNEL, stride, name="depthwise")
         self.mix = layers.Conv2D(width, 1, name="mix")
         self.norm = BatchNorm(name="norm")
 
@@ -119,7 +96,7 @@ class DSCNNEncoder(layers.Layer):
         self.bands = band_matrix(config.num_bands) if config.num_bands else None
         strides = config.frame_stride, config.band_stride
         first = BandConvolution(config.width, FIRST_KERNEL, strides=strides, name="convolution")
-        self.first = Convolution(first, FIRST_KERNEL, strides, name="first")
+        self.first = Convolution(first, FIRST_KERNEL, config.frame_stride, name="first")
         self.blocks = [
             SeparableBlock(config.width, config.block_stride if i == 0 else 1, name=f"block_{i}")
             for i in range(config.num_layers)

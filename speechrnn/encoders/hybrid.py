@@ -82,7 +82,7 @@ class HybridEncoder(layers.Layer):
 
     def call(self, frames: Any, frame_mask: Any = None, training: bool = False) -> tuple[Any, Any]:
         """Frames -> encoded frames and their mask."""
-        encoded, mask = subsampled(self.convolutions, frames, frame_mask)
+        encoded, mask = subsampled(self.convolutions, frames, frame_mask, training)
         encoded = self.embed(encoded)
         for block in self.blocks:
             encoded = block(encoded, step_mask=mask, training=training)

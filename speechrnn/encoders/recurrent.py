@@ -112,7 +112,7 @@ class RecurrentEncoder(layers.Layer):
 
     def call(self, frames: Any, frame_mask: Any = None, training: bool = False) -> tuple[Any, Any]:
         """Frames -> encoded frames and their mask."""
-        encoded, mask = self.subsampled(self.convolutions, frames, frame_mask)
+        encoded, mask = self.subsampled(self.convolutions, frames, frame_mask, training)
         for index, layer in enumerate(self.recurrent):
             entering = self.norms[index](encoded) if self.norms else encoded
             entering = self.dropout(entering, training=training)

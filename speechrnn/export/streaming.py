@@ -205,9 +205,10 @@ class _Tracer:
 
     def encode(self, sound: Any) -> Any:
         encoder = self.model.encoder
-        layers = [*getattr(encoder, "convolutions", ())]
         replaced: list[tuple[Any, str, Callable[..., Any]]] = [
-            (layer, "pad", self._carry_rows) for layer in layers
+            (layer, "pad", self._carry_rows)
+            for convolution in getattr(encoder, "convolutions", ())
+            for layer in convolution.padding_layers
         ]
         replaced.append((encoder, "run_layer", self._carry_state))
         if self.look_ahead:
@@ -235,7 +236,9 @@ class _Tracer:
         self.shapes.append(shape)
         return self.before[number] if number in self.before else tf.zeros(shape)
 
-    def _carry_rows(self, frames: Any, mask: Any, kernel: int, stride: int) -> tuple[Any, Any]:
+    def _carry_rows(
+        self, frames: Any, mask: Any, kernel: int, stride: int, *, bands: int = 1
+    ) -> tuple[Any, Any]:
         """Rows of a convolution: those carried, and the new ones, zeros where the stream is not."""
         del mask
         if self.num_frames is not None:
@@ -252,11 +255,15 @@ class _Tracer:
         self.after.append(rows[:, rows.shape[1] - carried :])
         self.first, self.rows = first, self.rows // stride
         self.strides.append(stride)
+        if bands > 1:
+            rows = tf.pad(rows, [(0, 0), (0, 0), (bands // 2, (bands - 1) // 2), (0, 0)])
         return rows, None
 
-    def _carry_unanswered(self, convolutions: Any, frames: Any, mask: Any) -> tuple[Any, Any]:
+    def _carry_unanswered(
+        self, convolutions: Any, frames: Any, mask: Any, training: bool
+    ) -> tuple[Any, Any]:
         """What the convolutions made before of the look-ahead, and what they make now."""
-        made, _ = subsampled(convolutions, frames, mask)
+        made, _ = subsampled(convolutions, frames, mask, training)
         rows = tf.concat([self._take((1, self.look_ahead, made.shape[2])), made], axis=1)
         self.after.append(rows[:, self.rows :])
         self.first, self.carried = self.first - self.look_ahead, self.look_ahead
