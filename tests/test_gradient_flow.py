@@ -267,7 +267,8 @@ def test_a_bundle_is_measured_before_and_after(run_cli: Callable, tmp_path: Path
 
 
 def test_an_encoder_is_measured_on_recordings(run_cli: Callable, tiny_data: Path):
-    settings = ("--set", "encoder.units=4", "--set", "encoder.spectral_filters=0")
+    plain = ("encoder.units=4", "encoder.spectral_filters=0", "encoder.spectral_blocks=0")
+    settings = [f"--set={setting}" for setting in plain]
     result = run_cli(
         "diagnose", "gradients", "--encoder", "lstm", *settings, "--frames", 40, "--json", "-",
         "--data", tiny_data,
