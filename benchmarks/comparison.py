@@ -4,7 +4,7 @@
 
 Calls `speechrnn compare` for one encoder and one seed at a time, so that what is done stands in
 results/comparison-500k.jsonl, is not done again, and may come from another machine; the table goes
-to results/comparison-500k.md. Half the steps of the recipe, the last epoch: nothing is chosen on
+to results/comparison-500k.md. A quarter of the recipe's steps, the last epoch: nothing is chosen on
 the voices that are measured on. Files are timed in turn with export/models/commands-ar.tflite. The
 recordings are looked for in $SPEECHRNN_DATA, or in ../shared/data. TF_NUM_INTRAOP_THREADS and
 TF_NUM_INTEROP_THREADS say how many threads a training has.
@@ -13,6 +13,7 @@ TF_NUM_INTEROP_THREADS say how many threads a training has.
 from __future__ import annotations
 
 import argparse
+import itertools
 import json
 import os
 import statistics
@@ -32,7 +33,7 @@ from speechrnn.runtime import Recognizer
 from speechrnn.speed import in_turn, sounds
 
 PARAMETERS = 500_000
-SETTINGS = ("train.steps=3000", 'train.keep="last"')
+SETTINGS = ("train.steps=1500", 'train.keep="last"')
 DATA = {"arabic_speech_commands": "Arabic", "speech_commands_12": "English"}
 # An hour for each where others take minutes: steps of 10 ms, or wide and thin convolutions.
 SLOW = ("mhatt_rnn", "bc_resnet")
@@ -50,52 +51,61 @@ def main() -> None:
     parser.add_argument("--seeds", type=int, nargs="+", default=[0, 1, 2])
     parser.add_argument("--table", action="store_true", help="write the table of what is done")
     options = parser.parse_args()
-    for seed in [] if options.table else options.seeds:
-        for data in options.data:
-            for encoder in options.only:
-                key = f"{data} {encoder} {seed}"
-                if key in read_rows(RESULTS):  # another run beside this one may have done it
-                    continue
-                row = {"key": key, "data": data, "encoder": encoder, "seed": seed}
-                row |= compared(recordings() / data, encoder, seed)
-                with RESULTS.open("a", encoding="utf-8") as file:
-                    file.write(json.dumps(row) + "\n")
-                print(f"{key}: {row.get('error') or format(row['accuracy'], '.2%')}", flush=True)
+    cells = itertools.product(options.seeds, options.data, options.only)
+    with tempfile.TemporaryDirectory(prefix="speechrnn-") as work:
+        for seed, data, encoder in () if options.table else cells:
+            key = f"{data} {encoder} {seed}"
+            if key in read_rows(RESULTS):  # another run beside this one may have done it
+                continue
+            row = {"key": key, "data": data, "encoder": encoder, "seed": seed}
+            row |= compared(recordings() / data, encoder, seed, Path(work) / f"{data}-{encoder}")
+            with RESULTS.open("a", encoding="utf-8") as file:
+                file.write(json.dumps(row) + "\n")
+            print(f"{key}: {row.get('error') or format(row['accuracy'], '.2%')}", flush=True)
     table = make_table(list(read_rows(RESULTS).values()))
     RESULTS.with_suffix(".md").write_text(table, encoding="utf-8")
     print(table)
 
 
-def compared(data: Path, encoder: str, seed: int) -> Row:
-    """An encoder with a seed, as `speechrnn compare` has it, and how long its files take."""
-    with tempfile.TemporaryDirectory(prefix="speechrnn-") as temporary:
-        folder = Path(temporary) / "comparison"
-        settings = (*SETTINGS, *OWN.get(encoder, ()))
-        what = ("--data", data / "train.jsonl", "--val", data / "val.jsonl", "--output", folder)
-        size = ("--params", PARAMETERS, "--encoders", encoder, "--seeds", seed)
-        trained_by = commit()
-        try:
-            asked = [f"--set={setting}" for setting in settings]
-            speechrnn("compare", *what, *size, *asked, environment=os.environ)
-        except RuntimeError as error:
-            if not (folder / "comparison.json").exists():
-                return {"error": str(error).splitlines()[-1], "commit": trained_by}
-        found = json.loads((folder / "comparison.json").read_text(encoding="utf-8"))
-        (row,), (cell,) = found["encoders"], found["cells"]
-        if "error" in cell:
-            return {"error": cell["error"], "commit": trained_by}
-        files = {file.stem.split("-")[-1]: file for file in (folder / "files").glob("*.tflite")}
-        return {
-            **{key: cell[key] for key in ("accuracy", "utterances", "parameters", "train_s")},
-            **{key: cell.get(key) for key in ("clips_per_second", "gradient_rate", "reach_s")},
-            "size": row["size"],
-            "multiply_adds": row["multiply_adds"],
-            "bytes": {kind: row["files"][kind]["bytes"] for kind in row["files"]},
-            "times_reference": times_reference(files),
-            "settings": list(settings),
-            "commit": trained_by,
-            "errors": found["errors"],
-        }
+def compared(data: Path, encoder: str, seed: int, folder: Path) -> Row:
+    """An encoder with a seed, as `speechrnn compare` has it, and how long its files take.
+
+    Seeds that are in the folder already are compared again without being done again.
+    """
+    settings = (*SETTINGS, *OWN.get(encoder, ()))
+    found_in = folder / "comparison.json"
+    before = [cell["seed"] for cell in read_json(found_in)["cells"]] if found_in.exists() else []
+    what = ("--data", data / "train.jsonl", "--val", data / "val.jsonl", "--output", folder)
+    size = ("--params", PARAMETERS, "--encoders", encoder)
+    seeds = ("--seeds", ",".join(map(str, [*before, seed])))
+    trained_by, failure = commit(), ""
+    try:
+        asked = [f"--set={setting}" for setting in settings]
+        speechrnn("compare", *what, *size, *seeds, *asked, environment=os.environ)
+    except RuntimeError as error:
+        failure = str(error).splitlines()[-1]
+    found = read_json(found_in) if found_in.exists() else {"cells": []}
+    if len(found["cells"]) == len(before):
+        return {"error": failure, "commit": trained_by}
+    (row,), cell = found["encoders"], found["cells"][-1]
+    if "error" in cell:
+        return {"error": cell["error"], "commit": trained_by}
+    files = {file.stem.split("-")[-1]: file for file in (folder / "files").glob("*.tflite")}
+    return {
+        **{key: cell[key] for key in ("accuracy", "utterances", "parameters", "train_s")},
+        **{key: cell.get(key) for key in ("clips_per_second", "gradient_rate", "reach_s")},
+        "size": row["size"],
+        "multiply_adds": row["multiply_adds"],
+        "bytes": {kind: row["files"][kind]["bytes"] for kind in row["files"]},
+        "times_reference": times_reference(files),
+        "settings": list(settings),
+        "commit": trained_by,
+        "errors": found["errors"],
+    }
+
+
+def read_json(file: Path) -> Row:
+    return json.loads(file.read_text(encoding="utf-8"))
 
 
 def times_reference(files: dict[str, Path]) -> Row:
