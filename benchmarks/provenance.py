@@ -38,12 +38,15 @@ def _public(argument: str) -> str:
 
 
 def commit() -> str:
-    """What git calls this checkout; empty outside of one."""
+    """What git calls this checkout, ``-dirty`` where more than results changed; empty outside."""
+    named = _git("describe", "--always")
+    changed = _git("status", "--porcelain", "--", ":/", ":(exclude)results")
+    return f"{named}-dirty" if named and changed else named
+
+
+def _git(*arguments: str) -> str:
+    folder = Path(__file__).parent
     done = subprocess.run(
-        ["git", "describe", "--always", "--dirty"],
-        cwd=Path(__file__).parent,
-        capture_output=True,
-        text=True,
-        check=False,
+        ["git", *arguments], cwd=folder, capture_output=True, text=True, check=False
     )
     return done.stdout.strip()
