@@ -119,9 +119,9 @@ def times_reference(files: dict[str, Path]) -> Row:
 def make_table(rows: list[Row]) -> str:
     """Markdown: for each set of data its encoders, best first; means over the seeds."""
     lines = [
-        f"`python benchmarks/comparison.py`: {PARAMETERS:,} parameters each, preset `commands` with "
-        f"{', '.join(f'`{setting}`' for setting in SETTINGS)}, measured on `val`; times of a second "
-        f"of sound against `{REFERENCE.name}`, in turn with it.",
+        f"`python benchmarks/comparison.py`: {PARAMETERS:,} parameters each, preset `commands` "
+        f"with {', '.join(f'`{setting}`' for setting in SETTINGS)}, measured on `val`; times of a "
+        f"second of sound against `{REFERENCE.name}`, in turn with it.",
         "",
         "| data | encoder | size | accuracy %, mean: each seed | parameters "
         "| multiply-adds of 1 s, M | dynamic kB | dynamic, float32 / reference | training s |",
