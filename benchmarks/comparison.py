@@ -28,6 +28,7 @@ sys.path.insert(0, str(Path(__file__).parent))
 from provenance import commit
 from runs import Row, read_rows, recordings, speechrnn
 
+from speechrnn.comparison.cells import read_record
 from speechrnn.encoders import ENCODERS
 from speechrnn.runtime import Recognizer
 from speechrnn.speed import in_turn, sounds
@@ -74,7 +75,7 @@ def compared(data: Path, encoder: str, seed: int, folder: Path) -> Row:
     """
     settings = (*SETTINGS, *OWN.get(encoder, ()))
     found_in = folder / "comparison.json"
-    before = [cell["seed"] for cell in read_json(found_in)["cells"]] if found_in.exists() else []
+    before = [cell["seed"] for cell in (read_record(found_in) or {"cells": []})["cells"]]
     what = ("--data", data / "train.jsonl", "--val", data / "val.jsonl", "--output", folder)
     size = ("--params", PARAMETERS, "--encoders", encoder)
     seeds = ("--seeds", ",".join(map(str, [*before, seed])))
@@ -84,12 +85,11 @@ def compared(data: Path, encoder: str, seed: int, folder: Path) -> Row:
         speechrnn("compare", *what, *size, *seeds, *asked, environment=os.environ)
     except RuntimeError as error:
         failure = str(error).splitlines()[-1]
-    found = read_json(found_in) if found_in.exists() else {"cells": []}
-    if len(found["cells"]) == len(before):
-        return {"error": failure, "commit": trained_by}
-    (row,), cell = found["encoders"], found["cells"][-1]
+    found = read_record(found_in) or {"cells": []}
+    cell = next((c for c in found["cells"] if c["seed"] == seed), {"error": failure})
     if "error" in cell:
         return {"error": cell["error"], "commit": trained_by}
+    (row,) = found["encoders"]
     files = {file.stem.split("-")[-1]: file for file in (folder / "files").glob("*.tflite")}
     return {
         **{key: cell[key] for key in ("accuracy", "utterances", "parameters", "train_s")},
@@ -102,10 +102,6 @@ def compared(data: Path, encoder: str, seed: int, folder: Path) -> Row:
         "commit": trained_by,
         "errors": found["errors"],
     }
-
-
-def read_json(file: Path) -> Row:
-    return json.loads(file.read_text(encoding="utf-8"))
 
 
 def times_reference(files: dict[str, Path]) -> Row:

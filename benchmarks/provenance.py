@@ -40,7 +40,7 @@ def _public(argument: str) -> str:
 def commit() -> str:
     """What git calls this checkout, ``-dirty`` where more than results changed; empty outside."""
     named = _git("describe", "--always")
-    changed = _git("status", "--porcelain", "--", ":/", ":(exclude)results")
+    changed = _git("diff", "--name-only", "HEAD", "--", ":/", ":(exclude)results")
     return f"{named}-dirty" if named and changed else named
 
 

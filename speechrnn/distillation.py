@@ -44,7 +44,7 @@ def load_teachers(paths: Sequence[str | Path], pupil: ModelConfig, labels: Label
 
     def logits(inputs: Mapping[str, Any]) -> Any:
         each = [ops.take(model(inputs, training=False), columns, -1) for model, columns, _ in found]
-        return sum(each[1:], each[0]) / len(each)
+        return sum(each) / len(each)
 
     return Teachers(logits, tuple(sha256 for _, _, sha256 in found))
 

@@ -25,6 +25,7 @@ from typing import Any
 import numpy as np
 import tensorflow as tf
 
+from speechrnn.encoders.convolution import padded
 from speechrnn.encoders.subsampling import subsampled
 from speechrnn.export.graph import Direction, directions_of, step_of, with_replaced
 from speechrnn.model import ModelConfig, SpeechModel
@@ -255,8 +256,8 @@ class _Tracer:
         self.after.append(rows[:, rows.shape[1] - carried :])
         self.first, self.rows = first, self.rows // stride
         self.strides.append(stride)
-        if bands > 1:
-            rows = tf.pad(rows, [(0, 0), (0, 0), (bands // 2, (bands - 1) // 2), (0, 0)])
+        if bands > 1:  # around the bands there are zeros as offline
+            rows, _ = padded(rows, None, 1, 1, bands=bands)
         return rows, None
 
     def _carry_unanswered(
