@@ -394,8 +394,9 @@ def _mean_over_time(values: Any) -> Any:
 def _normalise_rows(frames: Any, num_frames: Any) -> Any:
     """Zero mean and unit variance of each coefficient over each row's true frames.
 
-    Measured from the first frame, so that the sums are small: those of digital silence are exactly
-    0, where a sum of its frames would round and the division would magnify that to 1e-2.
+    Measured from the first frame, so that the sums are small: those of digital silence are 0 where
+    a matrix product rounds all rows alike, and else of its rounding, 1e-6; sums of its frames
+    would round more, and the division would magnify that to 1e-2.
     """
     frames = frames - frames[:, :1]
     mean = _mean_over_time

@@ -22,6 +22,8 @@ from speechrnn.model import SpeechModel
 STILL = 0.1
 # Seconds up to which it is looked for, and of sound: attention to all of it reaches ten of twenty.
 LONGEST_S, SOUND_S = 10.0, 20.0
+# Part of a vector that is no change of it but rounding.
+ROUNDING = 1e-5
 
 
 @dataclass(frozen=True)
@@ -84,7 +86,7 @@ def reach_of(
         return float(np.linalg.norm(last(heard) - expected))
 
     whole = change(0)
-    if not whole:
+    if whole <= ROUNDING * np.linalg.norm(expected):
         return Reach(0, {})
     distances = [*(2**i for i in range((longest - 1).bit_length())), longest]
     shares = {distance: change(distance) / whole for distance in distances}

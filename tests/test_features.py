@@ -349,9 +349,10 @@ def test_training_statistics_have_a_least_deviation() -> None:
     np.testing.assert_allclose(ops.convert_to_numpy(layer.std), [STD_FLOOR, 2])
 
 
-def test_digital_silence_normalised_over_the_utterance_is_exactly_zero() -> None:
+def test_digital_silence_normalised_over_the_utterance_is_zero_but_for_rounding() -> None:
+    """Some processors round the rows of a product differently, by 1e-6 of a deviation of 1e-3."""
     config = FeatureConfig(normalisation="utterance")
-    assert not features(config, np.zeros(16000, np.float32)).any()
+    assert np.abs(features(config, np.zeros(16000, np.float32))).max() < 5e-3
 
 
 # --- frames -----------------------------------------------------------------------------------
