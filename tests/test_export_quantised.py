@@ -36,7 +36,9 @@ from speechrnn.runtime.selftest import selftest_waveform
 
 CONVERT = pipeline._convert_in_subprocess
 RECORDINGS = [make(9000 + 1000 * n, n) for n in range(4) for make in (sweep, noise)]
-SMALLER = ("float16", "dynamic", "int8", "int4")
+# Mean over all probabilities of what smaller numbers change.
+LARGEST_MEAN = {"float16": 0.003, "dynamic": 0.03, "int8": 0.03, "int4": 0.075}
+SMALLER = tuple(LARGEST_MEAN)
 
 
 @pytest.fixture(scope="module", autouse=True)
@@ -73,7 +75,7 @@ def test_a_quantised_file_answers_nearly_as_the_bundle_and_says_what_it_is(tmp_p
     expected = shared_recognizer("wide").answer_many(RECORDINGS)
     found = load_model(result.path).answer_many(RECORDINGS)
     mean = np.abs(np.array(found) - np.array(expected)).mean()
-    assert mean < 0.3 * pipeline.TOLERANCES[quantize]
+    assert mean < LARGEST_MEAN[quantize]
 
 
 @pytest.mark.heavy
@@ -228,7 +230,7 @@ def test_what_the_converter_says_goes_to_a_log(tmp_path, monkeypatch):
 
 def test_ruined_weights_fail_the_self_test(tmp_path, monkeypatch):
     monkeypatch.setattr(quantise, "with_smaller_weights", lambda content, width: ruined(content))
-    with pytest.raises(ExportError, match=r"differs from the bundle by .* on the self-test"):
+    with pytest.raises(ExportError, match=r"differs .* on the self-test.*\(--quantize\)$"):
         exported(tmp_path, "int4")
 
 

@@ -32,13 +32,14 @@ if TYPE_CHECKING:
     from speechrnn.model import ModelConfig
 
 # Keras against LiteRT on the self-test, largest difference of a probability. Sums of float32 in
-# another order differ by some 1e-6; what smaller numbers cost is a few times less than this.
+# another order differ by some 1e-6. What smaller numbers cost one sound in 200 is half of this or
+# more, most a tenth of it: integers of trained networks 0.06 to 0.13, int4 up to 0.42.
 TOLERANCES: dict[Quantization, float] = {
     "none": 1e-4,
     "float16": 0.01,
     "dynamic": 0.1,
-    "int8": 0.1,
-    "int4": 0.25,
+    "int8": 0.25,
+    "int4": 0.6,
 }
 TOLERANCE = TOLERANCES["none"]
 # Accuracy, or word error rate, that a file may lose against the bundle.
@@ -342,11 +343,13 @@ def _selftest_difference(recognizer: Recognizer, info: BundleInfo) -> float:
     expected = apply_temperature(kind, stored[0], info.decision.temperature)
     actual = recognizer.run(waveform)
     difference = largest_difference(recognizer, actual, expected)
-    tolerance = TOLERANCES[recognizer.metadata["quantization"]]
+    quantization = recognizer.metadata["quantization"]
+    tolerance = TOLERANCES[quantization]
     if not difference <= tolerance:
+        larger = "" if quantization == "none" else "; export with larger numbers (--quantize)"
         raise ExportError(
             f"{info.path}: the exported file differs from the bundle by {difference:.2g} on the "
-            f"self-test, expected at most {tolerance:g}; nothing was written"
+            f"self-test, expected at most {tolerance:g}; nothing was written{larger}"
         )
     return difference
 
