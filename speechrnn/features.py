@@ -395,8 +395,8 @@ def _normalise_rows(frames: Any, num_frames: Any) -> Any:
     """Zero mean and unit variance of each coefficient over each row's true frames.
 
     Measured from the first frame, so that the sums are small: those of digital silence are 0 where
-    a matrix product rounds all rows alike, and else of its rounding, 1e-6; sums of its frames
-    would round more, and the division would magnify that to 1e-2.
+    a matrix product rounds all rows alike, and else of its last digits, which
+    the division magnifies to 3e-2; a sum of its frames would round as well.
     """
     frames = frames - frames[:, :1]
     mean = _mean_over_time
