@@ -34,7 +34,7 @@ benchmarks: $(VENV)/benchmarks.installed ## the other tables under benchmarks/, 
 sequences: $(VENV)/dev.installed      ## the table of word error rates: hours; can be stopped and resumed
 	$(RUN)/python benchmarks/sequences.py
 
-comparison: $(VENV)/dev.installed     ## every encoder at 500,000 parameters: a night; can be stopped and resumed
+comparison: $(VENV)/dev.installed     ## every encoder at 500,000 parameters: most of a day; can be stopped and resumed
 	$(RUN)/python benchmarks/comparison.py
 
 lock: $(VENV)/dev.installed           ## constraints.txt anew from pyproject.toml

@@ -30,6 +30,7 @@ from runs import Row, read_rows, recordings, speechrnn
 
 from speechrnn.comparison.cells import read_record
 from speechrnn.encoders import ENCODERS
+from speechrnn.machine import processor
 from speechrnn.runtime import Recognizer
 from speechrnn.speed import in_turn, sounds
 
@@ -100,6 +101,7 @@ def compared(data: Path, encoder: str, seed: int, folder: Path) -> Row:
         "times_reference": times_reference(files),
         "settings": list(settings),
         "commit": trained_by,
+        "machine": processor(),
         "errors": found["errors"],
     }
 
@@ -116,8 +118,9 @@ def make_table(rows: list[Row]) -> str:
     """Markdown: for each set of data its encoders, best first; means over the seeds."""
     lines = [
         f"`python benchmarks/comparison.py`: {PARAMETERS:,} parameters each, preset `commands` "
-        f"with {', '.join(f'`{setting}`' for setting in SETTINGS)}, measured on `val`; times of a "
-        f"second of sound against `{REFERENCE.name}`, in turn with it.",
+        f"with {', '.join(f'`{setting}`' for setting in SETTINGS)}, measured on `val`; times of "
+        f"training, and of a second of sound against `{REFERENCE.name}`, in turn with it, are "
+        "those of the first seed: seeds may be of several machines.",
         "",
         "| data | encoder | size | accuracy %, mean: each seed | parameters "
         "| multiply-adds of 1 s, M | dynamic kB | dynamic, float32 / reference | training s |",
@@ -152,12 +155,9 @@ def cells(runs: list[Row]) -> Iterator[str]:
     yield f"{first['parameters']:,}"
     yield f"{first['multiply_adds'] / 1e6:.1f}" if first["multiply_adds"] else "-"
     yield f"{first['bytes']['dynamic'] / 1e3:.0f}" if "dynamic" in first["bytes"] else "-"
-    times = [
-        [row["times_reference"][kind] for row in runs if kind in row["times_reference"]]
-        for kind in ("dynamic", "float32")
-    ]
-    yield ", ".join(f"{statistics.median(found):.2f}" if found else "-" for found in times)
-    yield f"{mean_of(runs, 'train_s'):.0f}"
+    times = [first["times_reference"].get(kind) for kind in ("dynamic", "float32")]
+    yield ", ".join("-" if found is None else f"{found:.2f}" for found in times)
+    yield f"{first['train_s']:.0f}"
 
 
 if __name__ == "__main__":

@@ -15,9 +15,11 @@ import json
 import os
 import re
 import shutil
+import signal
 import subprocess
 import sys
 import tempfile
+import time
 import wave
 import zipfile
 from collections.abc import Callable, Iterator, Sequence
@@ -31,6 +33,8 @@ VECTORS = EXPORT / "vectors"
 # The vectors may be another processor's, whose kernels round smaller weights' sums differently.
 TOLERANCE = 2e-3
 RATE_HZ = 16000
+# In which a client has started, and has heard a few seconds of sound.
+HEARD_S = 10
 
 
 class Skipped(Exception):
@@ -65,9 +69,9 @@ def check_board(folder: Path) -> str:
     blocked = "import sys; sys.modules.update(dict.fromkeys(('speechrnn', 'soundfile')))"
     script = f"{blocked}; import runpy; runpy.run_path(sys.argv[0], run_name='__main__')"
     program = f"import sys; sys.argv = sys.argv[1:]; {script}"
-    return check_program(
-        [sys.executable, "-I", "-c", program, EXPORT / "board" / "listen.py"], folder
-    )
+    command = [sys.executable, "-I", "-c", program, EXPORT / "board" / "listen.py"]
+    check_interrupt(command, folder)
+    return check_program(command, folder)
 
 
 def check_cpp(folder: Path) -> str:
@@ -177,6 +181,28 @@ def check_program(command: Sequence[object], folder: Path) -> str:
     )
 
 
+def check_interrupt(command: Sequence[object], folder: Path) -> None:
+    """What is heard when Ctrl-C ends a microphone is what is heard when a recording ends there."""
+    words = [*command, "--json", VECTORS / "tones-sequences.tflite"]
+    with wave.open(str(VECTORS / "tones.wav")) as sound:
+        content = sound.readframes(round(3.6 * sound.getframerate()))  # no pause behind its end
+        with wave.open(str(folder / "cut.wav"), "wb") as cut:
+            cut.setparams(sound.getparams())
+            cut.writeframes(content)
+    expected = run(*words, "--stream", folder / "cut.wav").splitlines()
+    pipes = {"stdin": subprocess.PIPE, "stdout": subprocess.PIPE}
+    with subprocess.Popen([*map(str, words), "-"], **pipes) as listening:
+        assert listening.stdin
+        assert listening.stdout
+        listening.stdin.write(content)
+        listening.stdin.flush()
+        time.sleep(HEARD_S)
+        listening.send_signal(signal.SIGINT)
+        heard = [json.loads(line) for line in listening.stdout]
+    texts = [json.loads(line)["text"] for line in expected]
+    assert [event["text"] for event in heard] == texts, f"Ctrl-C: heard {heard}, expected {texts}"
+
+
 def compare_answer(vector: dict[str, Any], answer: dict[str, Any]) -> float:
     """The largest difference."""
     assert answer["text"] == vector["text"], f"{vector['sound']}: heard {answer['text']!r}"
@@ -211,6 +237,8 @@ def check_refusals(command: Sequence[object], folder: Path) -> int:
         assert done.returncode == 2, f"{called}: exit status {done.returncode}, expected 2"
         assert not done.stdout, f"{called}: printed {done.stdout!r}"
         assert done.stderr.count("\n") == 1, f"{called}: said {done.stderr!r}, expected one line"
+        bad = [str(word) for word in words if folder / "bad" in Path(str(word)).parents]
+        assert all(file in done.stderr for file in bad), f"{called}: {done.stderr!r} names no file"
         count += 1
     return count
 

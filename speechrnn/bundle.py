@@ -9,7 +9,8 @@
     training_log.jsonl  one line an epoch
     MODEL_CARD.md       the same for a person
 
-Saving is all or nothing: the files are written beside and the directory is renamed into place.
+Saving is all or nothing, in a power cut too: the files are written beside, flushed to disk, and the
+directory is renamed into place.
 Loading checks every hash, rebuilds the model, and compares the self-test.
 """
 
@@ -33,7 +34,7 @@ import numpy as np
 from speechrnn.config import from_mapping, to_mapping
 from speechrnn.decoding import Decision
 from speechrnn.errors import ConfigError, LabelError, ModelError, OutputError
-from speechrnn.files import check_place, replace_directory
+from speechrnn.files import check_place, encodable, flush_to_disk, json_text, replace_directory
 from speechrnn.labels import Labels
 from speechrnn.model_card import model_card
 from speechrnn.version import __version__
@@ -114,7 +115,7 @@ def save_bundle(
     with _replacing(path) as staging:
         _write_npz(staging / "weights.npz", _weights(model))
         _write_npz(staging / "selftest.npz", _selftest(model))
-        lines = (json.dumps(entry, ensure_ascii=False) + "\n" for entry in log)
+        lines = (json_text(entry, indent=None) for entry in log)
         (staging / "training_log.jsonl").write_text("".join(lines), encoding="utf-8")
         _write_texts(staging, config, dict(metrics))
 
@@ -139,7 +140,8 @@ def replace_decision(path: str | Path, decision: Decision) -> None:
 def _write_texts(staging: Path, config: dict[str, Any], metrics: dict[str, Any]) -> None:
     _write_json(staging / "config.json", config)
     _write_json(staging / "metrics.json", metrics)
-    (staging / "MODEL_CARD.md").write_text(model_card(config, metrics), encoding="utf-8")
+    card = encodable(model_card(config, metrics))
+    (staging / "MODEL_CARD.md").write_text(card, encoding="utf-8")
 
 
 @contextmanager
@@ -157,6 +159,7 @@ def _replacing(path: str | Path) -> Iterator[Path]:
         header = {"format": FORMAT, "format_version": FORMAT_VERSION, "files": files}
         _write_json(staging / HEADER, header)
         staging.chmod(0o755)
+        flush_to_disk(staging)
         replace_directory(staging, path, names=(HEADER, *FILES))
     except OSError as error:
         raise OutputError(f"{path}: cannot be written ({error.strerror})") from error
@@ -187,7 +190,7 @@ def check_output(path: str | Path) -> None:
             )
     except OSError as error:
         raise OutputError(f"{path}: cannot be read ({error.strerror})") from error
-    check_place(place)
+    check_place(place, folder=True)
 
 
 def is_bundle(path: Path) -> bool:
@@ -388,8 +391,7 @@ def _read_json(file: Path) -> dict[str, Any]:
 
 
 def _write_json(file: Path, content: Mapping[str, Any]) -> None:
-    text = json.dumps(content, indent=2, ensure_ascii=False, sort_keys=False)
-    file.write_text(text + "\n", encoding="utf-8")
+    file.write_text(json_text(content), encoding="utf-8")
 
 
 def _write_npz(file: Path, arrays: dict[str, Any]) -> None:

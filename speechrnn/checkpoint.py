@@ -13,6 +13,7 @@ from typing import Any
 
 import numpy as np
 
+from speechrnn.bundle import is_bundle, read_bundle
 from speechrnn.errors import ConfigError, ModelError, OutputError
 from speechrnn.files import write_atomically
 
@@ -38,6 +39,14 @@ class Checkpoint:
 def checkpoint_path(bundle: Path) -> Path:
     """Where the checkpoint of a training towards ``bundle`` lies until it is finished."""
     return bundle.with_name(f"{bundle.name}.checkpoint")
+
+
+def is_finished(bundle: Path) -> bool:
+    """Whether a training towards ``bundle`` came to its end; a damaged bundle says no."""
+    try:
+        return is_bundle(bundle) and bool(read_bundle(bundle).training.get("finished"))
+    except ModelError:
+        return False
 
 
 def save_checkpoint(path: Path, checkpoint: Checkpoint) -> None:

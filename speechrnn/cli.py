@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import errno
 import io
 import os
 import signal
@@ -27,13 +28,16 @@ from speechrnn.cli_options import (
     add_recipe,
     add_skip_broken,
     amount,
+    seed,
     share,
 )
-from speechrnn.commands import INTERRUPTED, OK, WRONG_CALL, complain
+from speechrnn.commands import INTERRUPTED, OK, WRONG_CALL, complain, forget
 from speechrnn.errors import SpeechRNNError
 from speechrnn.version import __version__
 
 SPLITS = ("train", "val", "test", "all")
+# A full disk, a full quota, a broken disk.
+NO_ROOM = (errno.ENOSPC, errno.EDQUOT, errno.EIO)
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -42,31 +46,51 @@ def main(arguments: Sequence[str] | None = None) -> int:
     options = parser.parse_args(arguments)
     command: Callable[[argparse.Namespace], int] = getattr(options.module, options.name)
     signal.signal(signal.SIGTERM, signal.default_int_handler)  # as gentle as Ctrl-C
-    if isinstance(sys.stdout, io.TextIOWrapper):  # names of files need not be UTF-8
-        sys.stdout.reconfigure(errors="backslashreplace")
+    if isinstance(sys.stdout, io.TextIOWrapper):
+        # A terminal shows its own letters; elsewhere JSON is UTF-8. Names of files need not be.
+        encoding = None if sys.stdout.isatty() else "utf-8"
+        sys.stdout.reconfigure(encoding=encoding, errors="backslashreplace")
+    elif sys.stdout is None:  # closed: there is nobody to tell
+        sys.stdout = open(os.devnull, "w", encoding="utf-8")  # noqa: SIM115  # as long as we live
     try:
-        return command(options)
+        status = command(options)
+        sys.stdout.flush()  # a full disk is not to be passed over
+        return status
     except SpeechRNNError as error:
         if options.debug:
             raise
         complain(f"{options.program}: error: {error}")
-        return WRONG_CALL
+        return _ended(WRONG_CALL)
     except KeyboardInterrupt:
         if options.debug:
             raise
         complain(f"{options.program}: interrupted")
-        return INTERRUPTED
+        return _ended(INTERRUPTED)
     except BrokenPipeError:  # the reader of our output, head for example, has seen enough
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        forget(sys.stdout)
         return OK
     except Exception as error:
         if options.debug:
             raise
-        complain(
-            f"{options.program}: internal error: {type(error).__name__}: {error}; this is "
-            "a bug of speechrnn; run again with --debug for its traceback"
-        )
-        return WRONG_CALL
+        if isinstance(error, OSError) and error.errno in NO_ROOM:
+            where = error.filename or "standard output, or a temporary file,"
+            reason = f"{where} cannot be written ({error.strerror}); make room, and run it again"
+            complain(f"{options.program}: error: {reason}")
+        else:
+            complain(
+                f"{options.program}: internal error: {type(error).__name__}: {error}; this is "
+                "a bug of speechrnn; run again with --debug for its traceback"
+            )
+        return _ended(WRONG_CALL)
+
+
+def _ended(status: int) -> int:
+    """What was printed before goes out, if it can: why it ended is said already."""
+    try:
+        sys.stdout.flush()
+    except OSError:
+        forget(sys.stdout)
+    return status
 
 
 def make_parser() -> argparse.ArgumentParser:
@@ -104,7 +128,7 @@ def make_parser() -> argparse.ArgumentParser:
     synth.add_argument(
         "--sample-rate", type=int, metavar="HZ", help="default: 16000, or that of --like"
     )
-    synth.add_argument("--seed", type=int, default=0)
+    synth.add_argument("--seed", type=seed, default=0)
 
     check = add(
         data_choices,
@@ -144,7 +168,7 @@ def make_parser() -> argparse.ArgumentParser:
     )
     sequences.add_argument("--split", choices=SPLITS, default="all")
     sequences.add_argument("--sample-rate", type=int, default=16000, metavar="HZ")
-    sequences.add_argument("--seed", type=int, default=0)
+    sequences.add_argument("--seed", type=seed, default=0)
     add_skip_broken(sequences)
 
     train = add(choices, "train", "train a model and save it as a bundle", commands)
@@ -201,7 +225,7 @@ def make_parser() -> argparse.ArgumentParser:
     evaluate.add_argument(
         "--command-snr", type=float, metavar="DB", help="of commands in the background"
     )
-    evaluate.add_argument("--seed", type=int, default=0, help="of noise and places; default: 0")
+    evaluate.add_argument("--seed", type=seed, default=0, help="of noise and places; default: 0")
     add_skip_broken(evaluate)
     add_guidance(evaluate)
     evaluate.add_argument(
@@ -267,7 +291,7 @@ def make_parser() -> argparse.ArgumentParser:
     lm.add_argument("--order", type=int, default=3, metavar="N", help="words of an n-gram: 3")
     lm.add_argument("--units", type=int, default=128, metavar="N", help="of a GRU: 128")
     lm.add_argument("--epochs", type=int, default=20, metavar="N", help="of a GRU: 20")
-    lm.add_argument("--seed", type=int, default=0, help="of a GRU")
+    lm.add_argument("--seed", type=seed, default=0, help="of a GRU")
     lm.add_argument("--force", action="store_true", help="replace an existing file")
 
     listen = add(choices, "listen", "hear commands in sound as it comes", listen_command)

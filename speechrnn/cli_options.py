@@ -9,12 +9,21 @@ from types import ModuleType
 DEFAULT_PRESET = "commands"
 # More than this no size is looked for: counting makes the model.
 MOST_PARAMETERS = 100_000_000
+MOST_SEED = 2**32 - 1
 
 
 def count(text: str) -> int:
     """A number of parameters that some model has."""
     if not text.isdecimal() or not 1 <= int(text) <= MOST_PARAMETERS:
         expected = f"a whole number from 1 to {MOST_PARAMETERS}"
+        raise argparse.ArgumentTypeError(f"got {text!r}, expected {expected}")
+    return int(text)
+
+
+def seed(text: str) -> int:
+    """What random numbers begin with: one that Keras and numpy take."""
+    if not text.isdecimal() or int(text) > MOST_SEED:
+        expected = f"a whole number from 0 to {MOST_SEED}"
         raise argparse.ArgumentTypeError(f"got {text!r}, expected {expected}")
     return int(text)
 

@@ -7,10 +7,12 @@ a .tflite never sees Keras or TensorFlow.
 from __future__ import annotations
 
 import argparse
+import contextlib
+import io
 import os
 import sys
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, TextIO
 
 from speechrnn.errors import ConfigError, OutputError
 
@@ -26,7 +28,16 @@ def complain(text: str) -> None:
     """One line on standard error, whatever names and messages of others it quotes."""
     line = "".join(c if c.isprintable() else c.encode("unicode_escape").decode() for c in text)
     if sys.stderr is not None:  # closed: there is nobody to tell
-        print(line, file=sys.stderr)
+        try:
+            print(line, file=sys.stderr, flush=True)
+        except OSError:  # a full disk
+            forget(sys.stderr)
+
+
+def forget(stream: TextIO) -> None:
+    """What a stream still holds goes nowhere: nobody reads it, or nothing takes it."""
+    with contextlib.suppress(io.UnsupportedOperation):  # of a test, it is no file
+        os.dup2(os.open(os.devnull, os.O_WRONLY), stream.fileno())
 
 
 def refuse_folder(model: str) -> None:
@@ -58,13 +69,14 @@ def train(options: argparse.Namespace) -> int:
             f"{options.out}: holds a bundle; choose another --out, pass --force to replace it, or "
             "--resume to go on with a training that was stopped"
         )
-    if options.resume and _is_finished(options.out):
+    from speechrnn.checkpoint import checkpoint_path, is_finished
+
+    if options.resume and is_finished(options.out):
         print(f"{options.out}: is finished, nothing to resume")
         return OK
     train_rows, val_rows = training_rows(options)
     also_rows = rows_mixed_in(options)
     require_training("train")
-    from speechrnn.checkpoint import checkpoint_path
     from speechrnn.report import draw_training
     from speechrnn.train import train_model
 
@@ -86,7 +98,10 @@ def train(options: argparse.Namespace) -> int:
         tensorboard=options.tensorboard,
         teachers=options.teacher,
     )
-    draw_training(read_log(result.bundle), result.bundle / "training.png")
+    try:
+        draw_training(read_log(result.bundle), result.bundle / "training.png")
+    except OSError as failure:  # the bundle is whole
+        complain(f"{result.bundle / 'training.png'}: cannot be written ({failure.strerror})")
     if result.composed:
         print(
             f"{result.bundle}: learnt from utterances put together from {result.learnt_from} "
@@ -107,12 +122,6 @@ def train(options: argparse.Namespace) -> int:
         )
         return INTERRUPTED
     return OK
-
-
-def _is_finished(bundle: Path) -> bool:
-    from speechrnn.bundle import is_bundle, read_bundle
-
-    return is_bundle(bundle) and bool(read_bundle(bundle).training.get("finished"))
 
 
 def evaluate(options: argparse.Namespace) -> int:
@@ -167,7 +176,7 @@ def evaluate(options: argparse.Namespace) -> int:
         print(
             f"{options.model} on {options.data} ({split}): accuracy "
             f"{100 * result['accuracy']:.2f} % of {result['utterances']} recordings of "
-            f"{result['speakers']} speakers, WER {100 * result['wer']:.2f} %, "
+            f"{result['speakers'] or 'unknown'} speakers, WER {100 * result['wer']:.2f} %, "
             f"real-time factor {result['real_time_factor']:.4f}"
         )
         _print_labels(result["labels"])

@@ -8,7 +8,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from speechrnn.cli_options import add_recipe, count
+from speechrnn.cli_options import MOST_SEED, add_recipe, count
 from speechrnn.commands import INTERRUPTED, OK, SOME_FAILED, complain
 from speechrnn.errors import ConfigError
 
@@ -65,7 +65,7 @@ def compare(options: argparse.Namespace) -> int:
     from speechrnn.comparison.process import locked
     from speechrnn.comparison.run import run_comparison
     from speechrnn.comparison.table import markdown
-    from speechrnn.files import json_text, write_atomically
+    from speechrnn.files import encodable, json_text, write_atomically
     from speechrnn.training_data import labels_of
 
     folder, retry = options.output, options.retry_errors
@@ -82,10 +82,10 @@ def compare(options: argparse.Namespace) -> int:
         except KeyboardInterrupt:
             complain("speechrnn compare: interrupted; what is done is kept, the same call goes on")
             return INTERRUPTED
-        table = markdown(summary)
+        table = encodable(markdown(summary))
         write_atomically(folder / JSON, json_text(summary).encode())
         write_atomically(folder / MARKDOWN, table.encode())
-        write_atomically(folder / PAGE, render(summary).encode())
+        write_atomically(folder / PAGE, encodable(render(summary)).encode())
     print(table, end="")
     print(f"\n{folder / PAGE}: the page")
     for line in summary["errors"]:
@@ -146,8 +146,9 @@ def names_of(text: str | None, known: Sequence[str]) -> tuple[str, ...]:
 def seeds_of(text: str) -> tuple[int, ...]:
     """The seeds that --seeds names."""
     parts = [part.strip() for part in text.split(",")]
-    if not all(part.isdecimal() for part in parts):
-        raise ConfigError(f"--seeds {text}: expected whole numbers, as in 0,1,2")
+    if not all(part.isdecimal() and int(part) <= MOST_SEED for part in parts):
+        expected = f"whole numbers from 0 to {MOST_SEED}, as in 0,1,2"
+        raise ConfigError(f"--seeds {text}: expected {expected}")
     return tuple(dict.fromkeys(map(int, parts)))
 
 
@@ -178,7 +179,7 @@ def hash_of(rows: Sequence[Utterance]) -> str:
 
 def _write_manifest(file: Path, rows: Sequence[Utterance]) -> None:
     """A part of a data set as a manifest of its own."""
-    from speechrnn.files import write_atomically
+    from speechrnn.files import json_text, write_atomically
 
     lines = []
     for row in rows:
@@ -189,5 +190,5 @@ def _write_manifest(file: Path, rows: Sequence[Utterance]) -> None:
             "duration": row.duration_s,
         }
         known = {key: value for key, value in settings.items() if value is not None}
-        lines.append(json.dumps(known, ensure_ascii=False) + "\n")
+        lines.append(json_text(known, indent=None))
     write_atomically(file, "".join(lines).encode())

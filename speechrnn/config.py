@@ -192,10 +192,14 @@ def _toml_sections(sections: Mapping[str, Any], parents: tuple[str, ...]) -> Ite
         plain = {k: v for k, v in settings.items() if not isinstance(v, Mapping) and v is not None}
         inner = {k: v for k, v in settings.items() if isinstance(v, Mapping)}
         if plain or not inner:
-            # Strings, numbers, truths and lists of them look in JSON as they do in TOML.
-            lines = [f"{key} = {json.dumps(value)}\n" for key, value in plain.items()]
+            lines = [f"{key} = {_toml_value(value)}\n" for key, value in plain.items()]
             yield f"[{'.'.join(path)}]\n{''.join(lines)}"
         yield from _toml_sections(inner, path)
+
+
+def _toml_value(value: Any) -> str:
+    """As in JSON, but for the escapes of what lies beyond U+FFFF and of DEL."""
+    return json.dumps(value, ensure_ascii=False).replace("\x7f", "\\u007f")
 
 
 def apply_overrides(sections: Mapping[str, Any], overrides: Iterable[str]) -> dict[str, Any]:

@@ -53,8 +53,6 @@ def sequences(options: argparse.Namespace) -> int:
     from speechrnn.progress import bar
 
     config = SequenceConfig(num_words=tuple(options.num_words), gap_s=tuple(options.gap))
-    if options.seed < 0:
-        raise ConfigError(f"--seed {options.seed}: expected 0 or more")
     if options.count < 1 or not 4000 <= options.sample_rate <= 192_000:
         raise ConfigError(
             f"--count {options.count}, --sample-rate {options.sample_rate}: expected at least 1 "
@@ -90,7 +88,9 @@ def _phrases(file: str, rows: Sequence[Utterance]) -> list[list[str]]:
     from speechrnn.spelling import Spelling
 
     spelling = Spelling.from_texts((row.text for row in rows), "words", commands=True)
-    lines = filter(None, map(normalise_text, read_sentences(file)))
+    lines = [*filter(None, map(normalise_text, read_sentences(file)))]
+    if not lines:
+        raise ConfigError(f"--phrases {file}: holds no phrase, expected one a line")
     return [[word for word, _ in spelling.units(line)] for line in lines]
 
 
@@ -99,6 +99,8 @@ def check(options: argparse.Namespace) -> int:
     from speechrnn.datasets.check import check_data, describe_report
 
     check_json(options.json)
+    if (options.set or options.config) and not options.listen_to_augmentation:
+        raise ConfigError("--set, --config: are of --listen-to-augmentation, which is not given")
     examples = _augmentation_examples(options) if options.listen_to_augmentation else None
     report = check_data(options.data)
     if options.json:

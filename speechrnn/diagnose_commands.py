@@ -6,7 +6,7 @@ import argparse
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from speechrnn.cli_options import DEFAULT_PRESET
+from speechrnn.cli_options import DEFAULT_PRESET, seed
 from speechrnn.commands import OK, check_json, write_json
 from speechrnn.errors import ConfigError, DataError, MissingExtraError, OutputError
 
@@ -49,7 +49,7 @@ def add_options(gradients: argparse.ArgumentParser) -> None:
     gradients.add_argument(
         "--output", type=Path, metavar="DIR", help="write DIR/gradients.png and DIR/gradients.json"
     )
-    gradients.add_argument("--seed", type=int, default=0, help="of first weights and made sound")
+    gradients.add_argument("--seed", type=seed, default=0, help="of first weights and made sound")
 
 
 def add_reach_options(reach: argparse.ArgumentParser) -> None:
@@ -57,7 +57,7 @@ def add_reach_options(reach: argparse.ArgumentParser) -> None:
     reach.add_argument("model", type=Path, metavar="BUNDLE", help="trained")
     reach.add_argument("--data", metavar="DATA", help="recordings, joined; default: made sound")
     reach.add_argument("--json", metavar="F", help="write the figures; - is standard output")
-    reach.add_argument("--seed", type=int, default=0, help="of made sound")
+    reach.add_argument("--seed", type=seed, default=0, help="of made sound")
 
 
 def reach(options: argparse.Namespace) -> int:

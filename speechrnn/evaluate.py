@@ -72,7 +72,8 @@ def evaluate_model(
         heard, true where nothing was said), ``speakers``
         (how many), ``speakers_detail`` (per speaker: ``accuracy``, ``count``), ``speaker_spread``
         (of the speakers' accuracies: ``mean``, ``standard_deviation``, ``lowest``, ``highest``;
-        None where speakers are unknown), ``threshold``, ``rejected``, ``calibration``
+        None where speakers are unknown), ``threshold``, ``rejected`` (in which something was said
+        and nothing was accepted), ``calibration``
         (``temperature``, ``ece``, ``bins``), ``mistakes`` (the most confident ones), ``noise``
         (``snr_db``, None for clean, ``accuracy``, ``wer``, ``rejected``; empty without noise),
         ``grammar`` (as :func:`measure_grammar` has it; None without one),
@@ -117,7 +118,7 @@ def evaluate_model(
         "model": str(model.path),
         "data": data_name,
         "utterances": len(loaded),
-        "speakers": len({row.speaker for row, _ in loaded}),
+        "speakers": len({row.speaker for row, _ in loaded} - {""}),
         "audio_seconds": round(audio_s, 3),
         "accuracy": correct / len(loaded),
         "interval": list(wilson_interval(correct, len(loaded))),
@@ -126,7 +127,7 @@ def evaluate_model(
         "confusions": confusions(pairs),
         **_per_speaker([row.speaker for row, _ in loaded], truths, said),
         "threshold": model.threshold,
-        "rejected": said.count(""),
+        "rejected": _rejected(truths, said),
         "calibration": _calibration(model, truths, best),
         "mistakes": _mistakes([row for row, _ in loaded], truths, said, best),
         "noise": _in_noise(model, truths, waveforms, said, noises, seed) if noises else [],
@@ -284,12 +285,11 @@ def _in_noise(
 
     def point(snr_db: float | None, said: Sequence[str]) -> dict[str, Any]:
         right = sum(truth == text for truth, text in zip(truths, said, strict=True))
-        rejected = sum(text == "" for text in said)
         return {
             "snr_db": snr_db,
             "accuracy": right / len(truths),
             "wer": error_rates(truths, said)["wer"],
-            "rejected": rejected,
+            "rejected": _rejected(truths, said),
         }
 
     def noisy(snr_db: float) -> list[str]:
@@ -301,6 +301,11 @@ def _in_noise(
         return _accepted(best, model.threshold)
 
     return [point(None, clean), *(point(snr_db, noisy(snr_db)) for snr_db in SNRS_DB)]
+
+
+def _rejected(truths: Sequence[str], said: Sequence[str]) -> int:
+    """Recordings in which something was said and nothing was accepted."""
+    return sum(bool(truth) and not text for truth, text in zip(truths, said, strict=True))
 
 
 def _error_record(error: AudioError) -> dict[str, str]:

@@ -70,17 +70,44 @@ def write_atomically(path: Path, content: bytes) -> None:
         raise OutputError(f"{path}: cannot be written ({error.strerror})") from error
 
 
-def json_text(content: Any) -> str:
-    """Plain values as JSON for people and programs."""
-    return json.dumps(content, indent=2, ensure_ascii=False) + "\n"
+def json_text(content: Any, *, indent: int | None = 2) -> str:
+    """Plain values as JSON for people and programs, without ``indent`` as one line.
+
+    Half a surrogate pair, which a file name that is not UTF-8 becomes, is written as JSON's escape.
+    """
+    return encodable(json.dumps(content, indent=indent, ensure_ascii=False)) + "\n"
 
 
-def check_place(path: Path) -> None:
-    """Find out before long work that nothing can be written at ``path`` after it.
+def encodable(text: str) -> str:
+    r"""The text with what UTF-8 cannot say, half a surrogate pair, as ``\udce9``."""
+    return text.encode("utf-8", "backslashreplace").decode()
+
+
+def flush_to_disk(folder: Path) -> None:
+    """Wait until a power cut would leave the files of a folder as they are.
 
     Raises:
-        OutputError: The folder that ``path`` would lie in cannot be made, or not be written to.
+        OSError: The disk is full, or broken.
     """
+    for place in (*folder.iterdir(), folder):
+        if os.name == "nt" and place.is_dir():  # Windows opens no folder, and needs none
+            continue
+        handle = os.open(place, os.O_RDONLY if os.name != "nt" else os.O_RDWR)
+        try:
+            os.fsync(handle)
+        finally:
+            os.close(handle)
+
+
+def check_place(path: Path, *, folder: bool = False) -> None:
+    """Find out before long work that no file, or ``folder``, can be written at ``path`` after it.
+
+    Raises:
+        OutputError: The folder that ``path`` would lie in cannot be made, or not be written to; or
+            what shall be a file is a folder.
+    """
+    if not folder and os.path.isdir(path):
+        raise OutputError(f"{path}: is a folder, expected the name of a file")
     try:
         nearest = next(folder for folder in path.absolute().parents if folder.exists())
         usable = nearest.is_dir() and os.access(nearest, os.W_OK | os.X_OK)

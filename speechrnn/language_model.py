@@ -30,11 +30,13 @@ def read_sentences(path: str) -> list[str]:
     """The lines of a text; ``-`` is standard input.
 
     Raises:
-        ConfigError: It cannot be read as UTF-8 text.
+        ConfigError: It cannot be read as UTF-8 text, or is closed.
     """
     with reading_text(path):
         if path == "-":
-            return sys.stdin.read().splitlines()
+            if sys.stdin is None:
+                raise ConfigError("-: standard input is closed, expected text")
+            return sys.stdin.buffer.read().decode("utf-8-sig").splitlines()
         return Path(path).read_text(encoding="utf-8-sig").splitlines()
 
 

@@ -33,9 +33,10 @@ def model_card(config: Mapping[str, Any], metrics: Mapping[str, Any]) -> str:
     features, training = config["features"], config["training"]
     measured = "\n".join(
         f"- {split}: accuracy {100 * values['accuracy']:.2f} % on {values['utterances']} "
-        f"recordings of {values['speakers']} speakers ({values['data']})"
+        f"recordings of {values['speakers'] or 'unknown'} speakers ({values['data']})"
         for split, values in metrics.items()
     )
+    speakers = training.get("speakers", "?") or "unknown"
     return f"""# Model card
 
 A recogniser of spoken commands: {_answers(config["head"])}.
@@ -46,7 +47,7 @@ Labels, in order: {", ".join(f"`{label}`" for label in config["labels"])}
 
 ## Training
 Data: {training.get("data", "not recorded")}; {training.get("utterances", "?")} recordings of
-{training.get("speakers", "?")} speakers{_mixed_in(training)}. Seed {training.get("seed", "?")},
+{speakers} speakers{_mixed_in(training)}. Seed {training.get("seed", "?")},
 {training.get("epochs_done", "?")} epochs{"" if training.get("finished") else " (stopped early)"}.
 speechrnn {config["speechrnn_version"]}.
 

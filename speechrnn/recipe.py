@@ -127,6 +127,7 @@ class TrainConfig:
         self._require(self.recordings in known, "recordings", "'auto', 'commands' or 'utterances'")
         for name in FRACTIONS:
             self._require(0 <= getattr(self, name) < 1, name, "0 <= x < 1")
+        self._require(self.seed < 2**32, "seed", "less than 2**32")
 
     def _require(self, holds: bool, name: str, expected: str) -> None:
         if not holds:

@@ -14,7 +14,7 @@ import soundfile
 from speechrnn.audio import load_waveform
 from speechrnn.background import describe_detection
 from speechrnn.errors import AudioError, MissingExtraError, OutputError
-from speechrnn.files import check_place, write_atomically
+from speechrnn.files import check_place, encodable, write_atomically
 from speechrnn.html_page import (
     data_uri,
     escaped,
@@ -69,7 +69,7 @@ def write_report(result: Mapping[str, Any], folder: Path) -> Path:
         OutputError: It cannot be written.
     """
     page = folder / PAGE
-    write_atomically(page, render(result).encode())
+    write_atomically(page, encodable(render(result)).encode())
     return page
 
 
@@ -100,13 +100,14 @@ def _sections(result: Mapping[str, Any]) -> Iterator[str]:
         ),
         _confusions(result),
     )
-    yield make_section(
-        "Labels",
-        make_picture(
-            "labels", plot_labels, result, "Recall and precision of each label, hardest first"
-        ),
-        _labels(result),
-    )
+    if any(figures["count"] for figures in result["labels"].values()):
+        yield make_section(
+            "Labels",
+            make_picture(
+                "labels", plot_labels, result, "Recall and precision of each label, hardest first"
+            ),
+            _labels(result),
+        )
     if result["speakers_detail"]:
         yield make_section(
             "Speakers",

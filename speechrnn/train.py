@@ -86,8 +86,8 @@ def train_model(
     """Train a model and keep the epoch that recognises the validation recordings best.
 
     The bundle is saved after every validation that improves. Beside it lies a checkpoint until
-    the training is finished: ``resume`` goes on from there to the same bundle, bit for bit, as if
-    nothing had come between.
+    the training is finished: ``resume`` goes on from there to the same bundle, bit for bit but for
+    the seconds in its log, as if nothing had come between.
 
     Args:
         recipe: Model, training and augmentation settings.
@@ -123,7 +123,7 @@ def train_model(
         "composed": data.compose is not None,
         "data_fingerprint": fingerprint(data.train),
         "mixed_in": len(data.also),
-        "speakers": len({example.row.speaker for example in data.train}),
+        "speakers": len({example.row.speaker for example in data.train} - {""}),
         "clip_s": _usual_lengths_s(data.train, recipe.model.features.sample_rate_hz),
         "seed": recipe.train.seed,
         "recipe": _public(recipe.to_mapping()),
@@ -226,9 +226,11 @@ class _Session:
         )
 
     def _is_stuck(self) -> bool:
-        """Whether the best validation is as far back as the patience goes."""
-        validated = [entry["epoch"] for entry in self.log if "val_accuracy" in entry]
-        since = sum(1 for epoch in validated if epoch > self.best["epoch"]) if self.best else 0
+        """Whether the best validation, kept or not, is as far back as the patience goes."""
+        validated = [
+            (entry["val_accuracy"], -entry["val_loss"]) for entry in self.log if "val_loss" in entry
+        ]
+        since = len(validated) - 1 - validated.index(max(validated)) if validated else 0
         return bool(self.config.patience) and since >= self.config.patience
 
     def _run_epoch(self, bar: Any) -> None:
@@ -297,8 +299,9 @@ class _Session:
                 }
             )
             if self.config.keep == "last" or _is_better(metrics, self.best.get("metrics")):
+                weights = learnt_weights(self.model)  # copied first: Ctrl-C may come between
                 self.best = {"epoch": entry["epoch"], "metrics": metrics}
-                self.best_weights = learnt_weights(self.model)
+                self.best_weights = weights
                 self._save_bundle(finished=False)
 
     def _save(self, *, finished: bool) -> None:

@@ -38,7 +38,8 @@ def feature_statistics(
             squares += np.square(true).sum(axis=0)
             count += len(true)
     mean = total / count
-    return mean.astype(np.float32), np.sqrt(squares / count - mean**2).astype(np.float32)
+    variance = np.maximum(squares / count - mean**2, 0)  # of a constant, rounding may say -1e-14
+    return mean.astype(np.float32), np.sqrt(variance).astype(np.float32)
 
 
 def evaluate_examples(model: SpeechModel, examples: Sequence[Example]) -> dict[str, Any]:
@@ -54,5 +55,5 @@ def evaluate_examples(model: SpeechModel, examples: Sequence[Example]) -> dict[s
         "accuracy": round(correct / len(examples), 6),
         "loss": round(loss / len(examples), 6),
         "utterances": len(examples),
-        "speakers": len({example.row.speaker for example in examples}),
+        "speakers": len({example.row.speaker for example in examples} - {""}),
     }

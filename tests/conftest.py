@@ -19,6 +19,9 @@ import soundfile
 
 from speechrnn import cli
 
+# Commands are to be tested as people run them: what they print waits until it is flushed.
+os.environ.pop("PYTHONUNBUFFERED", None)
+
 # A shell ignores Ctrl-C for what it starts in the background, and so would all that tests start.
 if signal.getsignal(signal.SIGINT) == signal.SIG_IGN:
     signal.signal(signal.SIGINT, signal.default_int_handler)

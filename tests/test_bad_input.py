@@ -21,6 +21,8 @@ from conftest import TINY_LABELS, Result, Run, Write, call, spawn, tone, write_t
 
 from speechrnn import evaluate
 from speechrnn.bundle import HEADER, read_bundle
+from speechrnn.datasets.reading import read_own_rate
+from speechrnn.errors import AudioError
 from speechrnn.recognize import load_model
 
 GOOD = "go/ann_nohash_0.wav"
@@ -464,6 +466,97 @@ def test_a_full_standard_output_is_no_internal_error(tiny_tflite: Path, tiny_dat
             timeout=PATIENCE_S,
         )
     assert_wrong_call(Result(done.returncode, "", done.stderr), "No space left on device")
+
+
+@pytest.mark.skipif(not Path("/dev/full").exists(), reason="needs /dev/full")
+@pytest.mark.parametrize("command", ["info", "check"])
+def test_a_disk_that_is_full_while_printing_is_one_line(
+    command: str, tiny_tflite: Path, tiny_data: Path
+) -> None:
+    calls = {"info": ("info", tiny_tflite), "check": ("data", "check", tiny_data)}
+    with Path("/dev/full").open("w") as full:
+        done = subprocess.run(
+            spawn_arguments(*calls[command]),
+            stdout=full,
+            stderr=subprocess.PIPE,
+            text=True,
+            timeout=PATIENCE_S,
+        )
+    said = "cannot be written (No space left on device); make room, and run it again"
+    assert_wrong_call(Result(done.returncode, "", done.stderr), said)
+
+
+@pytest.mark.skipif(not Path("/dev/full").exists(), reason="needs /dev/full")
+def test_the_exit_status_is_right_even_if_nobody_can_be_told_why() -> None:
+    with Path("/dev/full").open("w") as full:
+        arguments = spawn_arguments("info", "missing.tflite")
+        done = subprocess.run(arguments, stderr=full, timeout=PATIENCE_S)
+    assert done.returncode == 2
+
+
+def test_a_reader_that_is_gone_has_seen_enough(tiny_tflite: Path) -> None:
+    reading, writing = os.pipe()
+    os.close(reading)
+    arguments, pipe = spawn_arguments("info", tiny_tflite), subprocess.PIPE
+    done = subprocess.run(arguments, stdout=writing, stderr=pipe, timeout=PATIENCE_S)
+    os.close(writing)
+    assert (done.returncode, done.stderr) == (0, b"")
+
+
+def test_what_is_no_terminal_gets_json_in_utf8(tiny_tflite: Path, tiny_data: Path) -> None:
+    sound = next((tiny_data / "نعم").glob("*.wav"))
+    done = subprocess.run(
+        spawn_arguments("transcribe", tiny_tflite, sound),
+        capture_output=True,
+        env={**os.environ, "PYTHONIOENCODING": "ascii"},
+        timeout=PATIENCE_S,
+    )
+    assert json.loads(done.stdout.decode())["audio_filepath"] == str(sound)
+
+
+def test_figures_are_refused_a_folder_before_they_are_computed(
+    tiny_tflite: Path, tiny_data: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(evaluate, "evaluate_model", None)
+    result = call("evaluate", tiny_tflite, "--data", tiny_data, "--json", tmp_path)
+    assert_wrong_call(result, f"{tmp_path}: is a folder, expected the name of a file")
+
+
+def test_results_do_not_replace_what_they_are_of(
+    tiny_tflite: Path, tiny_data: Path, tmp_path: Path
+) -> None:
+    sound = Path(shutil.copy(tiny_data / GOOD, tmp_path / "own.wav"))
+    before = sound.read_bytes()
+    result = call("transcribe", tiny_tflite, sound, "--to", sound, "--force")
+    assert_wrong_call(result, "own.wav: is an input; choose another --to")
+    assert sound.read_bytes() == before
+
+
+def test_results_are_written_where_a_link_leads(
+    tiny_tflite: Path, tiny_data: Path, tmp_path: Path
+) -> None:
+    real, link = tmp_path / "real" / "x.jsonl", tmp_path / "link.jsonl"
+    real.parent.mkdir()
+    real.write_text("old\n")
+    link.symlink_to(real)
+    assert call("transcribe", tiny_tflite, tiny_data / GOOD, "--to", link, "--force").status == 0
+    assert link.is_symlink()
+    assert json.loads(real.read_text(encoding="utf-8"))["status"] == "ok"
+
+
+@pytest.mark.parametrize("seed", ["-1", "1.5", str(2**32)])
+def test_a_seed_that_none_takes_is_refused_at_once(
+    seed: str, tiny_tflite: Path, tiny_data: Path
+) -> None:
+    result = call("evaluate", tiny_tflite, "--data", tiny_data, "--seed", seed)
+    assert result.status == 2
+    assert f"got '{seed}', expected a whole number from 0 to 4294967295" in result.err
+
+
+def test_a_pipe_in_a_data_set_is_not_waited_for(tmp_path: Path) -> None:
+    os.mkfifo(tmp_path / "a.wav")
+    with pytest.raises(AudioError, match="is a device or a pipe"):
+        read_own_rate(tmp_path / "a.wav")
 
 
 def test_figures_can_be_written_through_a_link(

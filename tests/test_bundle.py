@@ -229,6 +229,26 @@ def test_a_failing_rename_leaves_the_old_bundle_and_nothing_else(
     assert [path.name for path in bundle.parent.iterdir()] == ["bundle"]
 
 
+@pytest.mark.skipif(sys.platform != "linux", reason="reads /proc/self/fd")
+def test_a_bundle_is_on_the_disk_before_it_takes_its_place(tmp_path, monkeypatch):
+    flushed: set[str] = set()
+    seen_by_rename: list[set[str]] = []
+    fsync, rename = os.fsync, os.rename
+
+    def noted(handle: int) -> None:
+        flushed.add(os.path.basename(os.readlink(f"/proc/self/fd/{handle}")))
+        fsync(handle)
+
+    def looked(*paths: Any) -> None:
+        seen_by_rename.append(set(flushed))
+        rename(*paths)
+
+    monkeypatch.setattr(files.os, "fsync", noted)
+    monkeypatch.setattr(files.os, "rename", looked)
+    save(shared_model("one-way"), tmp_path / "b")
+    assert {HEADER, *FILES} < seen_by_rename[0], "and the folder itself"
+
+
 def test_a_new_bundle_replaces_the_old_one_and_leaves_nothing_beside(bundle):
     save(shared_model("one-way"), bundle)
     assert read_bundle(bundle).sha256 == read_bundle(shared_bundle("one-way")).sha256

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import doctest
+import tomllib
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Literal
@@ -40,6 +41,15 @@ class Settings:
 class Needy:
     units: int
     names: tuple[str, ...] = field(default=())
+
+
+# --- writing
+
+
+@given(st.text(st.characters(exclude_categories=["Cs"])), st.lists(st.booleans()))
+def test_what_is_written_as_toml_is_read_back(text: str, truths: list[bool]) -> None:
+    sections = {"augment": {"noise": {"folder": text, "flags": truths, "gain_db": -3.5}}}
+    assert tomllib.loads(config.toml_text(sections)) == sections
 
 
 # --- types

@@ -20,7 +20,8 @@ from speechrnn.datasets.manifest import Utterance
 from speechrnn.decoding import Transcript, Word
 from speechrnn.decoding.decoder import LabelDecoder
 from speechrnn.errors import DataError, LabelError
-from speechrnn.evaluate import describe_tests, evaluate_model, wilson_interval
+from speechrnn.evaluate import _rejected, describe_tests, evaluate_model, wilson_interval
+from speechrnn.files import json_text
 from speechrnn.labels import Labels
 
 # What speechrnn evaluate --json promises to scripts (docs: the command line).
@@ -169,13 +170,31 @@ def test_the_interval_is_over_recordings_and_the_spread_over_speakers(write_audi
     assert spread["standard_deviation"] == pytest.approx(0)
 
 
+def test_silence_that_is_heard_as_such_is_not_rejected() -> None:
+    assert _rejected(["", "go", "go", "stop"], ["", "", "go", "go"]) == 1
+
+
 def test_unknown_speakers_have_no_spread(write_audio: Write) -> None:
     model, rows = pairs_to_model(PAIRS, write_audio)
     unknown = [Utterance(row.path, row.text) for row in rows]
     found = evaluate_model(model, unknown, data_name="six")
     assert found["speakers_detail"] == {}
     assert found["speaker_spread"] is None
+    assert found["speakers"] == 0
     assert not any("speakers from" in line for line in describe_tests(found))
+
+
+def test_a_recording_whose_name_is_not_utf8_can_be_reported(
+    write_audio: Write, tmp_path: Path
+) -> None:
+    model, rows = pairs_to_model(PAIRS, write_audio)
+    odd = [Utterance(row.path.rename(f"{row.path}\udce9.wav"), row.text, "a\udce9") for row in rows]
+    found = evaluate_model(model, odd, data_name="six\udce9")
+    again = json.loads(json_text(found).encode())
+    assert {mistake["audio_filepath"] for mistake in again["mistakes"]} <= {
+        str(row.path) for row in odd
+    }
+    assert list(again["speakers_detail"]) == ["a\udce9"]
 
 
 def test_calibration_and_mistakes_are_those_of_the_answers(write_audio: Write) -> None:

@@ -234,6 +234,13 @@ def test_rules_that_double_one_another_stop_at_a_limit(monkeypatch: pytest.Monke
         compiled("\n".join([*rules, "<r29>"]))
 
 
+def test_rules_too_deep_to_be_followed_are_one_line():
+    chain = "".join(f"<r{n}> = go <r{n + 1}>;\n" for n in range(2000))
+    text = f"#JSGF V1.0;\ngrammar deep;\npublic <a> = <r0>;\n{chain}<r2000> = on;\n"
+    with pytest.raises(ConfigError, match="more than 100 rules that each need the next"):
+        compiled(text)
+
+
 def test_the_header_may_lack_its_semicolon_and_have_a_comment_before_it():
     text = "// of a house; really\n#JSGF V1.0\ngrammar home;\npublic <state> = on | off;"
     assert accepts(compiled(text), ids("off"))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import math
 from pathlib import Path
 
@@ -23,7 +24,7 @@ from speechrnn.decoding.ngram import (
 )
 from speechrnn.errors import ConfigError
 from speechrnn.labels import Labels
-from speechrnn.language_model import train_ngrams
+from speechrnn.language_model import read_sentences, train_ngrams
 from speechrnn.spelling import Spelling
 
 TEXT = ["turn on the light", "turn off the light", "switch on the light please", "the light", "on"]
@@ -61,6 +62,29 @@ def test_what_was_said_is_likelier_than_what_was_not():
     said, never = ["turn", "on", "the", "light"], ["light", "the", "on", "turn"]
     assert model.sentence_log10(said) > model.sentence_log10(never) + 1
     assert model.log10_of("lamp", ["the"]) == model.log10_of(UNKNOWN, ["the"])
+
+
+def test_unknown_words_count_as_such_before_others_too():
+    # As SRILM's -unk and KenLM have it.
+    log10 = {("<s>",): -9.0, ("</s>",): -0.5, (UNKNOWN,): -1.0, ("stop",): -0.7, ("go",): -0.9}
+    model = Ngrams(2, {**log10, (UNKNOWN, "stop"): -0.1}, {(UNKNOWN,): -0.2, ("<s>",): -0.3})
+    assert model.log10_of("stop", ["what"]) == pytest.approx(-0.1)
+    assert model.log10_of("go", ["what"]) == pytest.approx(-1.1)
+    assert model.sentence_log10(["what", "stop"]) == pytest.approx(-0.3 - 1.0 - 0.1 - 0.5)
+
+
+def test_standard_input_is_read_as_a_file_is(monkeypatch: pytest.MonkeyPatch):
+    for content, said in ((b"\xef\xbb\xbfzoom in\n", None), (b"\xff\xfe zoom\n", "is not UTF-8")):
+        text = io.TextIOWrapper(io.BytesIO(content), "ascii", "surrogateescape")
+        monkeypatch.setattr("sys.stdin", text)
+        if said is None:
+            assert read_sentences("-") == ["zoom in"]
+        else:
+            with pytest.raises(ConfigError, match=said):
+                read_sentences("-")
+    monkeypatch.setattr("sys.stdin", None)
+    with pytest.raises(ConfigError, match="is closed"):
+        read_sentences("-")
 
 
 @settings(max_examples=30, deadline=None)

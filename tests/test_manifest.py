@@ -72,6 +72,30 @@ def test_both_unicode_forms_of_a_folder_name_are_one_label(tmp_path: Path) -> No
     assert {row.text for row in read_data(tmp_path)} == {"caf\u00e9"}
 
 
+def test_both_unicode_forms_of_a_speakers_name_are_one_speaker(tmp_path: Path) -> None:
+    make_files(tmp_path, "go/Jos\u00e9/a.wav", "no/Jose\u0301/b.wav", "no/Jose\u0301_nohash_1.wav")
+    assert {row.speaker for row in read_data(tmp_path)} == {"Jos\u00e9"}
+
+
+def test_a_name_that_no_file_can_have_is_refused_by_line(tmp_path: Path) -> None:
+    manifest = tmp_path / "m.jsonl"
+    manifest.write_text('{"audio_filepath": "a\\u0000.wav", "text": "go"}\n')
+    with pytest.raises(DataError, match=r"m\.jsonl:1: 'audio_filepath' is 'a\\x00\.wav', expected"):
+        read_data(manifest)
+
+
+def test_a_link_to_itself_is_a_recording_like_others(tmp_path: Path) -> None:
+    loop = tmp_path / "a.wav"
+    loop.symlink_to("a.wav")
+    check_disjoint([Utterance(loop, "go")], [Utterance(tmp_path / "b.wav", "go")])
+    with pytest.raises(DataError, match=r"a\.wav: stands in"):
+        check_disjoint([Utterance(loop, "go")], [Utterance(loop, "go")])
+
+
+def test_a_name_that_is_too_long_has_no_parts() -> None:
+    assert held_out_split("a" * 5000) == "all"
+
+
 def test_two_recordings_of_one_name_are_two_rows(tmp_path: Path) -> None:
     make_files(tmp_path, "go/ann/0.wav", "go/bob/0.wav", "stop/ann/0.wav")
     assert len({row.path for row in read_data(tmp_path)}) == 3

@@ -16,6 +16,7 @@ from speechrnn.export import export_bundle, pipeline
 from speechrnn.export.microcontroller import MICRO_OPERATORS, _method, _text, step_of, write_c
 from speechrnn.flatbuffer import Graph
 from speechrnn.runtime import FileInfo, read_metadata
+from speechrnn.runtime.streaming import MOST_CALLS
 
 SECTIONS = {
     "features": {"normalisation": "training", "num_coefficients": 13},
@@ -101,6 +102,11 @@ def test_the_array_is_the_model_and_the_header_numbers_its_interface(info, tmp_p
     assert '"\\330\\247' in source  # an Arabic label
     for number, name in enumerate(step.inputs):
         assert f"#define MY_WORDS_2_INPUT_{name.upper()} {number}\n" in text
+    for key, number in (
+        ("FRAMES", info.metadata["streaming"]["frames"]),
+        ("MOST_CALLS", MOST_CALLS),
+    ):
+        assert f"#define MY_WORDS_2_{key} {number}\n" in text
     added = re.findall(r"resolver\.Add(\w+)\(\);", text)
     assert len(added) == len(step.operators)
     assert {"Conv2D", "FullyConnected", "StridedSlice"} <= set(added)

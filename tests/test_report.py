@@ -149,6 +149,13 @@ def test_the_page_holds_every_picture_for_light_and_for_dark():
         assert len(image["alt"]) > 20
 
 
+def test_data_in_which_nothing_is_said_has_no_picture_of_labels(recwarn: pytest.WarningsRecorder):
+    labels = {"go": {"precision": None, "recall": None, "count": 0}}
+    page = Page(render(result(labels=labels, confusions=[])))
+    assert "labels" not in {div.get("id") for div in page.all("div")}
+    assert not recwarn.list
+
+
 def test_the_page_needs_nothing_beside_it(write_audio: Write):
     file = write_audio("a.wav", tone(440, 0.5, 16000))
     text = render(result(mistakes=[mistake(file)]))

@@ -199,6 +199,16 @@ def test_no_flipped_bit_changes_what_is_read_or_ends_in_a_traceback(tmp_path):
     assert rejected > 1000  # dates and other fields of a zip may change without harm
 
 
+@pytest.mark.parametrize("method", [zipfile.ZIP_DEFLATED, zipfile.ZIP_BZIP2, zipfile.ZIP_LZMA, 99])
+def test_an_entry_that_is_not_compressed_as_it_says_is_a_model_error(tmp_path, method):
+    content = bytearray(pack(FLATBUFFER, LEAST, LABELS))
+    for signature, place in ((b"PK\3\4", 8), (b"PK\1\2", 10)):
+        at = content.index(signature) + place
+        content[at : at + 2] = method.to_bytes(2, "little")
+    said = refused(write(tmp_path / "m.tflite", bytes(content)))
+    assert "carries no metadata of speechrnn" in said
+
+
 def test_a_flatbuffer_that_litert_refuses_is_a_model_error(tmp_path):
     path = write(tmp_path / "m.tflite", pack(b"\xff\xff\xff\x7fTFL3", LEAST, LABELS))
     assert "LiteRT cannot run it" in refused(path, Recognizer)

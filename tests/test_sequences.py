@@ -218,8 +218,11 @@ def test_given_phrases_are_said_commands_of_several_words_too(
 
 def test_a_phrase_that_nobody_says_is_named(tiny_data: Path, run_cli: Run, tmp_path: Path):
     phrases = tmp_path / "phrases.txt"
-    phrases.write_text("go stop\n", encoding="utf-8")
     out = ("--out", tmp_path / "u", "--phrases", phrases)
+    phrases.write_text("\n \n", encoding="utf-8")
+    result = run_cli("data", "sequences", tiny_data, *out)
+    assert (result.status, "holds no phrase" in result.err) == (2, True)
+    phrases.write_text("go stop\n", encoding="utf-8")
     result = run_cli("data", "sequences", tiny_data, *out)
     assert (result.status, result.err.count("\n")) == (2, 1)
     assert "'stop'" in result.err

@@ -114,6 +114,7 @@ def test_a_stream_answers_as_the_whole_is_answered(encoder, head):
     made = model(encoder, head)
     plan = plan_stream(made)
     assert plan.chunk == plan.frames * made.config.features.hop_length
+    assert all(0 not in shape for shape in plan.states), "LiteRT in C takes no empty tensor"
     for length in LENGTHS:
         waveform = sweep(length, seed=length)
         expected = np.asarray(made.serve(tf.constant(waveform[None])))[0]
@@ -451,6 +452,10 @@ def test_each_kind_has_a_call_of_its_own():
         StreamingRecognizer(two_way_file()).feed_utterances(noise(100))
     with pytest.raises(ModelError, match="expected feed_utterances"):
         StreamingRecognizer(streaming_file("spectral", "ctc")).feed(noise(100))
+    with pytest.raises(ModelError, match=r"expected finish$"):
+        StreamingRecognizer(two_way_file()).finish_utterances()
+    with pytest.raises(ModelError, match="expected finish_utterances"):
+        StreamingRecognizer(streaming_file("spectral", "ctc")).finish()
 
 
 def test_a_transformer_cannot_stream_and_says_why(tmp_path):

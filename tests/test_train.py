@@ -189,6 +189,26 @@ def test_stored_statistics_are_those_of_true_frames():
     np.testing.assert_allclose(std, frames.std(axis=0), rtol=1e-4)
 
 
+def test_a_feature_that_never_changes_has_a_deviation_of_zero(monkeypatch: pytest.MonkeyPatch):
+    # Bands without energy are the log of the floor: as float32, whose square is rounded.
+    chosen = recipe()
+    model = build_model(chosen.model, Labels(("a", "b")))
+    constants = np.log(np.logspace(-10, -5, chosen.model.features.num_features)).astype(np.float32)
+
+    def constant(waveforms: Any, _: Any) -> Any:
+        frames = chosen.model.features.num_frames(waveforms.shape[1])
+        return np.broadcast_to(constants, (len(waveforms), frames, len(constants)))
+
+    monkeypatch.setattr(model.front_end, "unnormalised", constant)
+    examples = [
+        HeldExample(Utterance(Path("x"), "a"), np.zeros(900 + 100 * i, np.float32), [1])
+        for i in range(60)
+    ]
+    mean, std = feature_statistics(model, examples)
+    np.testing.assert_allclose(mean, constants, rtol=1e-6)
+    np.testing.assert_allclose(std, 0, atol=1e-5)
+
+
 def test_an_epoch_holds_every_example_once_but_for_the_rest():
     examples = [example(100 + i, i) for i in range(23)]
     order = np.random.default_rng(0).permutation(23)
@@ -272,6 +292,15 @@ def test_patience_stops_a_training_that_no_longer_improves(tiny_data: Path, tmp_
     assert result.epochs_done < 10
     assert result.epochs_done == result.best_epoch + 2
     assert read_bundle(result.bundle).training["finished"] is True
+
+
+def test_patience_is_with_the_best_epoch_where_the_last_is_kept(tiny_data: Path, tmp_path: Path):
+    stuck = recipe(epochs=30, learning_rate=1e-12, warmup_fraction=0.0, patience=2, keep="last")
+    result = fit(tiny_data, tmp_path / "b", stuck)
+    assert result.epochs_done < 10
+    assert result.best_epoch == result.epochs_done
+    found = [(entry["val_accuracy"], -entry["val_loss"]) for entry in read_log(result.bundle)]
+    assert found.index(max(found)) == len(found) - 3
 
 
 def test_the_last_weights_are_kept_where_asked_for(tiny_data: Path, tmp_path: Path):

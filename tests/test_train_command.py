@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import dataclasses
+import errno
 import json
+import os
 import shutil
 from collections.abc import Callable
 from pathlib import Path
@@ -193,6 +195,43 @@ def test_resume_of_a_finished_training_says_so(train: Callable, tmp_path: Path):
     assert result.status == 0
     assert "is finished, nothing to resume" in result.out
     assert read_bundle(tmp_path / "b").sha256 == before
+
+
+def test_a_bundle_that_a_power_cut_damaged_is_no_end_of_its_training(
+    train: Callable, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+):
+    with monkeypatch.context() as patched:
+        stop_training(patched, after=1)
+        assert train("--set", "train.checkpoint_s=0").status == 130
+    for name in ("config.json", "weights.npz"):
+        (tmp_path / "b" / name).write_bytes(b"")
+    result = train("--resume", "--set", "train.checkpoint_s=0")
+    assert (result.status, result.err) == (0, "")
+    assert read_bundle(tmp_path / "b").training["finished"]
+
+
+def test_a_picture_that_cannot_be_written_does_not_fail_the_training(
+    train: Callable, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+):
+    def full(*_: object) -> None:
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    monkeypatch.setattr("speechrnn.report.draw_training", full)
+    result = train()
+    assert result.status == 0
+    assert "training.png: cannot be written (No space left on device)" in result.err
+    assert "% on" in result.out
+    assert read_bundle(tmp_path / "b").training["finished"]
+
+
+def test_a_folder_whose_name_is_not_utf8_is_learnt_from(
+    train: Callable, tiny_data: Path, tmp_path: Path
+):
+    folder = tmp_path / os.fsdecode(b"caf\xe9")
+    shutil.copytree(tiny_data, folder)
+    assert train(data=folder).status == 0
+    assert read_bundle(tmp_path / "b").training["data"].endswith("caf\udce9")
+    assert "caf\\udce9" in (tmp_path / "b" / "MODEL_CARD.md").read_text()
 
 
 def test_resume_with_other_settings_names_them(

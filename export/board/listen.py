@@ -46,15 +46,15 @@ def read_model(path):
     try:
         with zipfile.ZipFile(path) as archive:
             about = json.loads(archive.read("speechrnn.json"))
-    except (zipfile.BadZipFile, KeyError, ValueError) as error:
+    except Exception as error:  # zipfile lets through whatever a decompressor raises
         raise Refused(f"{path}: carries no metadata of speechrnn; was it cut short?") from error
     if not isinstance(about, dict):
         raise Refused(f"{path}: speechrnn.json in it is damaged; export it again")
     if about.get("format") != FORMAT or about.get("format_version") != FORMAT_VERSION:
         got = f"{about.get('format')} {about.get('format_version')}"
         raise Refused(f"{path}: is of format {got}, expected {FORMAT} {FORMAT_VERSION}")
-    model = content[: about["model_bytes"]]
-    if hashlib.sha256(model).hexdigest() != about["model_sha256"]:
+    model = content[: about.get("model_bytes", 0)]
+    if hashlib.sha256(model).hexdigest() != about.get("model_sha256"):
         raise Refused(f"{path}: was changed after it was exported; export it again")
     return model, about
 
@@ -331,8 +331,11 @@ def listen(model, chunks, threshold):
         raise Refused(f"{model.path}: answers with sequences; export it with --streaming")
     source = (Carried if "streaming" in model.about else Windows)(model)
     heard = (Utterances if sequences else Commands)(model, source, threshold)
-    for samples in chunks:
-        yield from filter(None, map(heard.hear, source.feed(samples)))
+    try:
+        for samples in chunks:
+            yield from filter(None, map(heard.hear, source.feed(samples)))
+    except KeyboardInterrupt:  # how a microphone ends
+        pass
     yield from filter(None, [*map(heard.hear, source.finish()), heard.end()])
 
 
@@ -423,6 +426,8 @@ def main():
     parser.add_argument("--chunk", type=int, default=400, help="samples handed over at a time")
     parser.add_argument("--json", action="store_true")
     options = parser.parse_intermixed_args()
+    if options.chunk < 1:
+        parser.error(f"--chunk {options.chunk}: expected 1 or more")
     if not (options.sounds or options.microphone):
         parser.error("nothing to listen to: pass WAV files, -, or --microphone")
     try:

@@ -141,7 +141,8 @@ class Parser {
       return;
     }
     const int more = code < 0x800 ? 1 : code < 0x10000 ? 2 : 3;
-    text += char((0xF00 >> more & 0xFF) | code >> (6 * more));
+    const int leads[] = {0xC0, 0xE0, 0xF0};
+    text += char(leads[more - 1] | code >> (6 * more));
     for (int i = more - 1; i >= 0; --i) text += char(0x80 | (code >> (6 * i) & 0x3F));
   }
 
@@ -243,7 +244,7 @@ double Json::number_or(const std::string& key, double otherwise) const {
 File read_model(const std::string& path) {
   File file{path, read_all(path), 0, {}};
   const std::string& content = file.content;
-  if (content.compare(4, 4, "TFL3") != 0) {
+  if (content.size() < 8 || content.compare(4, 4, "TFL3") != 0) {
     throw Refused(path + ": is no TFLite model; expected a .tflite from speechrnn export");
   }
   std::string document;
@@ -287,7 +288,8 @@ std::vector<float> to_floats(const char* bytes, size_t count) {
 
 std::vector<float> read_wav(const std::string& path, int rate_hz, double longest_s) {
   const std::string content = read_all(path);
-  if (content.compare(0, 4, "RIFF") != 0 || content.compare(8, 4, "WAVE") != 0) {
+  if (content.size() < 12 || content.compare(0, 4, "RIFF") != 0 ||
+      content.compare(8, 4, "WAVE") != 0) {
     throw Refused(path + ": is no WAV file");
   }
   bool described = false;

@@ -6,6 +6,7 @@
 //
 // A line is name or second, text, confidence, with tabs between; with --json an object.
 
+#include <algorithm>
 #include <cstdio>
 #include <cstdlib>
 #include <iostream>
@@ -15,6 +16,7 @@
 namespace {
 
 const double kLongestS = 60, kLongestStreamedS = 600;
+const int kMostChunk = 1 << 20;
 const char kUsage[] =
     "expected MODEL.tflite [--stream] [--threshold X] [--chunk SAMPLES] [--json] "
     "F.wav ... or -";
@@ -30,7 +32,7 @@ struct Options {
 double number_of(const std::string& option, const char* text) {
   char* end = nullptr;
   const double number = text ? std::strtod(text, &end) : 0;
-  if (!text || end == text || *end || number < 0) {
+  if (!text || end == text || *end || !(number >= 0)) {
     throw Refused(option + ": got '" + (text ? text : "") + "', expected a number, 0 or more");
   }
   return number;
@@ -43,12 +45,14 @@ Options read_options(int count, char** words) {
     if (word == "--stream") options.stream = true;
     else if (word == "--json") options.json = true;
     else if (word == "--threshold") options.threshold = number_of(word, words[++i]);
-    else if (word == "--chunk") options.chunk = long(number_of(word, words[++i]));
+    else if (word == "--chunk") options.chunk = long(std::min(number_of(word, words[++i]), 1e9));
     else if (word.rfind("--", 0) == 0) throw Refused(word + ": is unknown; " + kUsage);
     else if (options.model.empty()) options.model = word;
     else options.sounds.push_back(word);
   }
-  if (options.sounds.empty() || options.chunk < 1) throw Refused(kUsage);
+  if (options.sounds.empty() || options.chunk < 1 || options.chunk > kMostChunk) {
+    throw Refused(kUsage);
+  }
   return options;
 }
 
@@ -56,7 +60,13 @@ std::string quoted(const std::string& text) {
   std::string result = "\"";
   for (const char c : text) {
     if (c == '"' || c == '\\') result += '\\';
-    result += c;
+    if (c >= 0 && c < ' ') {
+      char escape[7];
+      std::snprintf(escape, sizeof escape, "\\u%04x", c);
+      result += escape;
+    } else {
+      result += c;
+    }
   }
   return result + "\"";
 }
@@ -135,6 +145,9 @@ void run(const Options& options) {
 int main(int count, char** words) {
   try {
     run(read_options(count, words));
+    if (std::fflush(stdout) || std::ferror(stdout)) {
+      throw Refused("standard output cannot be written; make room");
+    }
   } catch (const std::exception& error) {
     std::cerr << "listen: " << error.what() << "\n";
     return 2;

@@ -144,6 +144,10 @@ Signature::Tensors Signature::call(const Tensors& inputs, size_t most_rows) {
   for (const std::string& name : inputs_) {
     const Tensor& tensor = inputs.at(name);
     const bool whole = tensor.floats.empty();
+    if (whole && tensor.integers.empty()) {
+      throw Refused(path_ + ": " + name + " is empty, which LiteRT's C interface does not take; "
+                    "export it with windows longer than their hop");
+    }
     const size_t count = whole ? tensor.integers.size() : tensor.floats.size();
     buffers.emplace_back(whole ? kLiteRtElementTypeInt32 : kLiteRtElementTypeFloat32, tensor.shape,
                          count);

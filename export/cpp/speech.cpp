@@ -2,6 +2,7 @@
 
 #include <algorithm>
 #include <cmath>
+#include <cstdint>
 
 #include "sequence.h"
 
@@ -10,6 +11,8 @@ namespace {
 const double kWindowS = 1.0, kHopS = 0.2, kRefractoryS = 1.0;
 const int kSmoothing = 2;
 const int kEndless = 1 << 30, kMostCalls = 1 << 16;
+
+int64_t nearest(double number) { return int64_t(std::nearbyint(number)); }
 
 // ---------------------------------------------------------------- sound -> answers
 
@@ -21,16 +24,16 @@ struct Windows : Source {
 
   std::vector<Answer> feed(const Samples& samples) override {
     waiting.insert(waiting.end(), samples.begin(), samples.end());
-    const long length = std::lrint(window_s * model.rate_hz);
+    const int64_t length = nearest(window_s * model.rate_hz);
     std::vector<Answer> answers;
-    long start;
-    while ((start = std::lrint(count * hop_s * model.rate_hz) - dropped) + length <=
-           long(waiting.size())) {
+    int64_t start;
+    while ((start = nearest(count * hop_s * model.rate_hz) - dropped) + length <=
+           int64_t(waiting.size())) {
       const auto from = waiting.begin() + start;
       answers.push_back(model.answer({from, from + length}).at(0));
       ++count;
     }
-    const long done = std::min(start, long(waiting.size()));
+    const int64_t done = std::min(start, int64_t(waiting.size()));
     waiting.erase(waiting.begin(), waiting.begin() + done);
     dropped += done;
     return answers;
@@ -38,7 +41,7 @@ struct Windows : Source {
 
   Model& model;
   Samples waiting;
-  long dropped = 0, count = 0;
+  int64_t dropped = 0, count = 0;
 };
 
 // Answers of a file exported with --streaming, whose state goes from call to call.
@@ -50,9 +53,9 @@ struct Carried : Source {
     frames_per_call = number("frames"), first_step = number("first_step");
     pooled = number("pooled");
     hop_s = double(chunk) / per_call / model.rate_hz;
-    window_s = std::max(1L, pooled) * hop_s;
-    unfilled = int(std::max(0L, pooled - 1));
-    smoothing = int(std::max(1L, std::lrint(kSmoothing * kHopS / hop_s)));
+    window_s = std::max(int64_t{1}, pooled) * hop_s;
+    unfilled = int(std::max(int64_t{0}, pooled - 1));
+    smoothing = int(std::max(int64_t{1}, nearest(kSmoothing * kHopS / hop_s)));
     first_s = model.file.about["steps"]["first_s"].number - hop_s / 2;
     const auto& shapes = how["states"].list;
     for (size_t n = 0; n < shapes.size(); ++n) {
@@ -68,29 +71,29 @@ struct Carried : Source {
   }
 
   std::vector<Answer> feed(const Samples& samples) override {
-    heard += long(samples.size());
+    heard += int64_t(samples.size());
     return take(samples, kEndless);
   }
 
   // What lags behind at the end: zeros until the last step is answered to.
   std::vector<Answer> finish() override {
     if (!heard) return {};
-    const long hop = chunk / frames_per_call;
-    const long frames =
-        1 + std::max(0L, heard - context - hop) / hop - forgotten * frames_per_call;
-    const long needed = std::max(0L, steps(frames) - step()) * chunk;
+    const int64_t hop = chunk / frames_per_call;
+    const int64_t frames =
+        1 + std::max(int64_t{0}, heard - context - hop) / hop - forgotten * frames_per_call;
+    const int64_t needed = std::max(int64_t{0}, steps(frames) - step()) * chunk;
     return take(Samples(context + needed + chunk), int(frames));
   }
 
   std::vector<Answer> take(const Samples& samples, int frames) {
     waiting.insert(waiting.end(), samples.begin(), samples.end());
-    if (!carried.count("samples") && long(waiting.size()) >= context) {
+    if (!carried.count("samples") && int64_t(waiting.size()) >= context) {
       carried["samples"] = Tensor::of({1, int(context)}, next(context));
     }
     std::vector<Answer> answers;
-    while (carried.count("samples") && long(waiting.size()) >= chunk &&
+    while (carried.count("samples") && int64_t(waiting.size()) >= chunk &&
            (frames == kEndless || step() < steps(frames))) {
-      const long first = step();
+      const int64_t first = step();
       carried["waveform"] = Tensor::of({1, int(chunk)}, next(chunk));
       carried["position"] = Tensor::scalar(int(position));
       carried["num_frames"] = Tensor::scalar(frames);
@@ -99,18 +102,20 @@ struct Carried : Source {
       auto rows = rows_of(found[output]);
       found.erase(output);
       for (auto& [name, tensor] : found) carried[name] = tensor;
-      const long skipped = std::min(std::max(0L, -first), per_call);
-      const long made = frames == kEndless ? per_call : std::min(per_call, steps(frames) - first);
+      const int64_t skipped = std::min(std::max(int64_t{0}, -first), per_call);
+      const int64_t made = frames == kEndless ? per_call : std::min(per_call, steps(frames) - first);
       answers.insert(answers.end(), rows.begin() + skipped, rows.begin() + std::max(skipped, made));
     }
     return answers;
   }
 
-  long number(const char* key) const { return long(how[key].number); }
-  long step() const { return position * per_call + first_step; }
-  long steps(long frames) const { return (frames * per_call + frames_per_call - 1) / frames_per_call; }
+  int64_t number(const char* key) const { return int64_t(how[key].number); }
+  int64_t step() const { return position * per_call + first_step; }
+  int64_t steps(int64_t frames) const {
+    return (frames * per_call + frames_per_call - 1) / frames_per_call;
+  }
 
-  Samples next(long count) {
+  Samples next(int64_t count) {
     const Samples taken(waiting.begin(), waiting.begin() + count);
     waiting.erase(waiting.begin(), waiting.begin() + count);
     return taken;
@@ -119,10 +124,10 @@ struct Carried : Source {
   const Json& how;
   Signature stream;
   std::string output;
-  long chunk, context, per_call, frames_per_call, first_step, pooled;
+  int64_t chunk, context, per_call, frames_per_call, first_step, pooled;
   Signature::Tensors carried;
   Samples waiting;
-  long heard = 0, position = 0, forgotten = 0;
+  int64_t heard = 0, position = 0, forgotten = 0;
 };
 
 // ---------------------------------------------------------------- answers -> events
@@ -144,9 +149,9 @@ struct Commands : Hearing {
     const double confidence = mean[best] / recent.size();
     const std::string& label = model.labels.at(best);
     const bool is_command = label.front() != '_' || label.back() != '_';
-    const long now = window++;
+    const int64_t now = window++;
     if (now < rest || !is_command || !(confidence >= threshold)) return {};
-    rest = now + std::max(1L, long(std::ceil(kRefractoryS / source.hop_s - 1e-9)));
+    rest = now + std::max(int64_t{1}, int64_t(std::ceil(kRefractoryS / source.hop_s - 1e-9)));
     const double time_s = source.first_s + now * source.hop_s + source.window_s / 2;
     return {{label, std::max(0.0, time_s), confidence}};
   }
@@ -156,7 +161,7 @@ struct Commands : Hearing {
   double threshold;
   int unfilled;
   std::vector<Answer> recent;
-  long window = 0, rest = 0;
+  int64_t window = 0, rest = 0;
 };
 
 }  // namespace

@@ -8,8 +8,8 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-from speechrnn.bundle import HEADER, is_bundle, read_bundle, read_log
-from speechrnn.checkpoint import checkpoint_path
+from speechrnn.bundle import HEADER, read_bundle, read_log
+from speechrnn.checkpoint import checkpoint_path, is_finished
 from speechrnn.comparison.plan import Plan
 from speechrnn.comparison.process import Commands, printed
 from speechrnn.errors import SpeechRNNError
@@ -17,6 +17,8 @@ from speechrnn.files import json_text, write_atomically
 from speechrnn.gradient_rates import STEEPEST_FALL
 
 RECORD, BUNDLE, EVALUATION = "cell.json", "bundle", "evaluation.json"
+# Where a record says what failed, and what that was: without the first there are no figures at all.
+ERRORS = {"error": "", "gradient_error": ", gradient flow", "reach_error": ", reach"}
 
 
 def read_cell(plan: Plan, encoder: str, seed: int) -> dict[str, Any] | None:
@@ -62,8 +64,7 @@ def training_command(plan: Plan, encoder: str, seed: int) -> list[str]:
 
 def _train(bundle: Path, arguments: list[str], commands: Commands) -> None:
     """Train, or go on where a training was stopped."""
-    finished = is_bundle(bundle) and read_bundle(bundle).training.get("finished")
-    if finished:
+    if is_finished(bundle):
         return
     # Without a checkpoint there may be the bundle of a first epoch.
     begun = checkpoint_path(bundle).exists()
@@ -106,15 +107,15 @@ def _evaluation_figures(plan: Plan, folder: Path, commands: Commands) -> dict[st
 def _gradient_figures(plan: Plan, folder: Path, commands: Commands) -> dict[str, Any]:
     """How an error changes on its way back through the layer that loses most of it.
 
-    ``gradient_rate``, in decades a second of sound, with the trained weights on made sound; nothing
-    where it cannot be measured.
+    ``gradient_rate``, in decades a second of sound, with the trained weights on made sound;
+    ``gradient_error`` where it cannot be measured.
     """
     file = folder / "gradients.json"
     try:
         commands.speechrnn("diagnose", "gradients", str(folder / BUNDLE), "--json", str(file))
         found = json.loads(file.read_text(encoding="utf-8"))["measurements"]
-    except (SpeechRNNError, OSError, ValueError):
-        return {}
+    except (SpeechRNNError, OSError, ValueError) as error:
+        return {"gradient_error": str(error)}
     rates = [
         layer["decades_per_second"]
         for one in found
@@ -128,15 +129,15 @@ def _gradient_figures(plan: Plan, folder: Path, commands: Commands) -> dict[str,
 def _reach_figures(plan: Plan, folder: Path, commands: Commands) -> dict[str, Any]:
     """``reach_s``: how far back the last encoded step depends on what was heard.
 
-    Of the validation recordings, joined; nothing where it cannot be measured.
+    Of the validation recordings, joined; ``reach_error`` where it cannot be measured.
     """
     file = folder / "reach.json"
     arguments = ("diagnose", "reach", folder / BUNDLE, "--data", plan.question.val)
     try:
         commands.speechrnn(*arguments, "--json", file)
         return {"reach_s": json.loads(file.read_text(encoding="utf-8"))["reach_s"]}
-    except (SpeechRNNError, OSError, ValueError):
-        return {}
+    except (SpeechRNNError, OSError, ValueError) as error:
+        return {"reach_error": str(error)}
 
 
 # What is found out about a trained cell, each from (plan, folder of the cell, commands); another

@@ -33,10 +33,12 @@ def export_all(
         record = {"seed": seed, "multiply_adds": None, "kinds": {}}
     for kind in KINDS:
         known = record["kinds"].get(kind)
-        if known and not (retry_errors and "error" in known):
+        if not known or (retry_errors and "error" in known):
+            record["kinds"][kind] = _export(plan, encoder, seed, kind, commands)
+        elif kind != "float32" or not (retry_errors and "multiply_adds_error" in record):
             continue
-        record["kinds"][kind] = _export(plan, encoder, seed, kind, commands)
         if kind == "float32" and "error" not in record["kinds"][kind]:
+            record.pop("multiply_adds_error", None)
             record |= _multiply_adds(plan, encoder)
         write_atomically(record_file, json_text(record).encode())
     return record
@@ -68,9 +70,11 @@ def _export(plan: Plan, encoder: str, seed: int, kind: str, commands: Commands) 
 
 
 def measure_all(
-    plan: Plan, exported: dict[str, dict[str, Any]], commands: Commands
+    plan: Plan, exported: dict[str, dict[str, Any]], commands: Commands, *, retry_errors: bool
 ) -> dict[str, Any]:
     """Latency and memory of every file, measured anew where there are other files than before.
+
+    Or, with ``retry_errors``, where some could not be measured.
 
     Returns:
         ``files`` (SHA-256 by name), ``machine``, ``latency_ms`` of a second and ``lengths_ms``
@@ -84,7 +88,7 @@ def measure_all(
         if "error" not in found
     }
     known = read_record(plan.folder / SPEEDS) or {}
-    if known.get("files") == hashes:
+    if known.get("files") == hashes and not (retry_errors and known["errors"]):
         return known
     found: dict[str, Any] = {"files": hashes, "memory_mb": {}, "errors": []}
     names = [plan.folder / "files" / name for name in hashes]

@@ -6,7 +6,7 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import Any
 
-from speechrnn.comparison.cells import do_cell, progress_of, read_cell, training_command
+from speechrnn.comparison.cells import ERRORS, do_cell, progress_of, read_cell, training_command
 from speechrnn.comparison.exported import export_all, measure_all
 from speechrnn.comparison.plan import Plan
 from speechrnn.comparison.process import Commands, printed
@@ -73,7 +73,7 @@ def run_comparison(
                 )
             line.done()
         line.now("measuring the files")
-        speeds = measure_all(plan, exported, commands)
+        speeds = measure_all(plan, exported, commands, retry_errors=retry_errors)
         line.done()
     return summarise(plan, records, exported, speeds)
 
@@ -82,7 +82,7 @@ def _cell(
     plan: Plan, name: str, seed: int, commands: Commands, line: Line, retry_errors: bool
 ) -> dict[str, Any]:
     record = read_cell(plan, name, seed)
-    if record is None or (retry_errors and "error" in record):
+    if record is None or (retry_errors and not ERRORS.keys().isdisjoint(record)):
         line.tell(f"$ {printed(*training_command(plan, name, seed))}")
         line.now(f"{name}, seed {seed}", lambda: progress_of(plan, name, seed))
         record = do_cell(plan, name, seed, commands)

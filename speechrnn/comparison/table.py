@@ -9,6 +9,7 @@ from datetime import date
 from typing import Any
 
 from speechrnn.comparison.budget import COUNTED
+from speechrnn.comparison.cells import ERRORS
 from speechrnn.comparison.exported import KINDS
 from speechrnn.comparison.plan import Plan
 from speechrnn.reach import LONGEST_S
@@ -107,7 +108,12 @@ def _errors(
     speeds: Mapping[str, Any],
 ) -> list[str]:
     lines = [f"{c.name}: {c.error}" for c in plan.contenders if c.error]
-    lines += [f"{r['encoder']}, seed {r['seed']}: {r['error']}" for r in records if "error" in r]
+    lines += [
+        f"{record['encoder']}, seed {record['seed']}{what}: {record[key]}"
+        for record in records
+        for key, what in ERRORS.items()
+        if key in record
+    ]
     for name, record in exported.items():
         failed = {k: found for k, found in record["kinds"].items() if "error" in found}
         lines += [f"{name}, {kind}: {found['error']}" for kind, found in failed.items()]
@@ -171,7 +177,10 @@ def _reach(row: Row) -> str:
     found = row["reach_s"]
     if found is None:
         return NOTHING
-    return f"over {LONGEST_S:g}" if min(found["values"]) >= LONGEST_S else f"{found['mean']:.2f}"
+    if min(found["values"]) >= LONGEST_S:
+        return f"over {LONGEST_S:g}"
+    # A mean with a value that is but a bound is one too.
+    return f"{'over ' * (max(found['values']) >= LONGEST_S)}{found['mean']:.2f}"
 
 
 def _rounded(value: float | None, unit: float = 1.0, digits: int = 0) -> str:

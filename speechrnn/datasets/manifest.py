@@ -91,7 +91,7 @@ def held_out_split(path: str | Path) -> Split:
     held_out: tuple[Split, ...] = ("test", "val")
     for split in held_out:
         names = (SPLIT_LISTS[split], SPLIT_MANIFESTS[split])
-        if any((Path(path) / name).is_file() for name in names):
+        if any(os.path.isfile(Path(path) / name) for name in names):
             return split
     return "all"
 
@@ -201,7 +201,8 @@ def check_disjoint(
             f"{len(both)} speakers stand in {name} and the validation data ({both[0]} is "
             "one), expected none; accuracy on known voices says nothing about new ones"
         )
-    files = {row.path.resolve() for row in train} & {row.path.resolve() for row in val}
+    # Unlike Path.resolve, which raises for a link to itself.
+    files = {os.path.realpath(r.path) for r in train} & {os.path.realpath(r.path) for r in val}
     if files:
         raise DataError(
             f"{min(files)}: stands in {name} and the validation data, expected in one only"
@@ -254,9 +255,9 @@ def _speaker_of(file: Path, label: Path) -> str:
     """From label/speaker/clip.wav, or from <speaker>_nohash_<take>.wav; else unknown."""
     inner = file.relative_to(label).parts
     if len(inner) > 1:
-        return inner[0]
+        return normalise_text(inner[0])
     match = NOHASH.match(file.stem)
-    return match["speaker"] if match else ""
+    return normalise_text(match["speaker"]) if match else ""
 
 
 def _read_jsonl(manifest: Path, split: Split) -> list[Utterance]:
@@ -276,8 +277,9 @@ def _parse_row(line: str, manifest: Path, number: int) -> Utterance:
         if not isinstance(row.get(key), str):
             got = repr(row[key]) if key in row else f"missing (got {list(row)})"
             raise DataError(f"{where}: {key!r} is {got}, expected a string")
-    if not row["audio_filepath"]:
-        raise DataError(f"{where}: 'audio_filepath' is '', expected the name of a file")
+    if not row["audio_filepath"] or "\0" in row["audio_filepath"]:
+        got = repr(row["audio_filepath"])
+        raise DataError(f"{where}: 'audio_filepath' is {got}, expected the name of a file")
     duration, speaker = row.get("duration"), row.get("speaker")
     if not (duration is None or _is_length(duration)):
         raise DataError(f"{where}: 'duration' is {duration!r}, expected seconds as a number")

@@ -9,6 +9,7 @@ import numpy as np
 import soundfile
 
 from speechrnn.audio import LONGEST_COMMAND_S, as_command, load_waveform
+from speechrnn.audio.blocks import open_sound
 from speechrnn.datasets.manifest import Utterance, read_data
 from speechrnn.errors import AudioError, DataError
 from speechrnn.progress import progress
@@ -22,9 +23,9 @@ def read_own_rate(path: Path) -> tuple[np.ndarray, int]:
         AudioError: As ``load_waveform``; also longer than any command may be.
     """
     try:
-        with path.open("rb") as stream:
+        with open_sound(path) as stream:
             rate_hz = int(soundfile.info(stream).samplerate)
-    except (OSError, soundfile.LibsndfileError, RuntimeError, TypeError):
+    except (AudioError, OSError, soundfile.LibsndfileError, RuntimeError, TypeError):
         rate_hz = 16000  # load_waveform says better what is wrong
     return load_waveform(path, rate_hz, max_s=LONGEST_COMMAND_S), rate_hz
 

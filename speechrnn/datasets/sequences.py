@@ -9,7 +9,6 @@ An utterance depends on ``(seed, index)``, the settings and the recordings, neve
 
 from __future__ import annotations
 
-import json
 from collections import defaultdict
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
@@ -24,7 +23,7 @@ from speechrnn.datasets.augment_noise import coloured_noise
 from speechrnn.datasets.manifest import Utterance, is_word
 from speechrnn.datasets.waveforms import mean_power
 from speechrnn.errors import ConfigError, DataError, OutputError
-from speechrnn.files import check_place, write_atomically
+from speechrnn.files import check_place, json_text, write_atomically
 
 MAX_PEAK = 0.99
 
@@ -300,12 +299,11 @@ def write_sequences(
                 for word in plan.words
             ],
         }
-        lines.append(json.dumps(row, ensure_ascii=False) + "\n")
+        lines.append(json_text(row, indent=None))
         if progress:
             progress(index + 1, count)
     about = {**to_mapping(config), "count": count, "seed": seed, "phrases": [*map(list, phrases)]}
-    text = json.dumps(about, indent=2, ensure_ascii=False) + "\n"
-    write_atomically(out_dir / "sequences.json", text.encode())
+    write_atomically(out_dir / "sequences.json", json_text(about).encode())
     write_atomically(manifest, "".join(lines).encode())
     return manifest
 

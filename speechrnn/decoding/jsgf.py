@@ -32,6 +32,7 @@ LEXEME = re.compile(
     r"|(?P<weight>/[^/\s]*/)|(?P<sign>[()\[\]|*+=;])|(?P<word>[^\s()\[\]{}|*+=;<>/\"]+)"
 )
 MOST_BRACKETS = 50
+MOST_RULES = 100  # that each need the next
 PHRASES = "phrase"  # the public rule of a file without a header
 
 
@@ -274,6 +275,11 @@ def _check(rules: Rules, name: str) -> None:
         if rule in above:
             circle = " -> ".join(f"<{r}>" for r in (*above[above.index(rule) :], rule))
             raise ConfigError(f"{name}: the rules go in a circle, {circle}; * and + repeat")
+        if len(above) > MOST_RULES:
+            raise ConfigError(
+                f"{name}: more than {MOST_RULES} rules that each need the next; write some of "
+                "them out"
+            )
         if rule not in rules.expansions:
             known = ", ".join(f"<{r}>" for r in rules.expansions)
             raise ConfigError(f"{name}: unknown rule <{rule}>; the grammar has {known}")

@@ -46,9 +46,8 @@ class Ngrams:
 
     def log10_of(self, word: str, context: Sequence[str]) -> float:
         """log10 of the probability of a word behind others, the nearest of which count."""
-        if (word,) not in self.log10:
-            word = UNKNOWN
-        behind = tuple(context[max(0, len(context) - self.order + 1) :])
+        nearest = context[max(0, len(context) - self.order + 1) :]
+        *behind, word = (w if (w,) in self.log10 else UNKNOWN for w in (*nearest, word))
         added = 0.0
         while True:
             found = self.log10.get((*behind, word))
@@ -56,7 +55,7 @@ class Ngrams:
                 return added + found
             if not behind:
                 return added + UNKNOWN_LOG10
-            added += self.backoff.get(behind, 0.0)
+            added += self.backoff.get(tuple(behind), 0.0)
             behind = behind[1:]
 
     def sentence_log10(self, words: Sequence[str]) -> float:

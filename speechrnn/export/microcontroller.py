@@ -21,7 +21,7 @@ from speechrnn.errors import ExportError
 from speechrnn.files import write_atomically
 from speechrnn.flatbuffer import Graph
 from speechrnn.runtime.metadata import FileInfo
-from speechrnn.runtime.streaming import ENDLESS
+from speechrnn.runtime.streaming import ENDLESS, MOST_CALLS
 
 # What MicroMutableOpResolver of TFLite Micro can add, as far as exports use it.
 # Source: tensorflow/lite/micro/micro_mutable_op_resolver.h of tflite-micro, October 2026.
@@ -197,6 +197,8 @@ def _header(info: FileInfo, step: Step, header: Path) -> str:
         "CONTEXT": how["context"],
         "FIRST_STEP": how["first_step"],
         "POOLED": how["pooled"],
+        "FRAMES": how["frames"],
+        "MOST_CALLS": MOST_CALLS,
         "ENDLESS": ENDLESS,
         "NUM_LABELS": len(info.labels),
         "THRESHOLD": f"{info.decision.threshold:.6f}f",
@@ -216,7 +218,7 @@ def _header(info: FileInfo, step: Step, header: Path) -> str:
 // Every {1000 * how["chunk"] / rate_hz:g} ms, write
 //   waveform    the next {how["chunk"]} samples (16-bit integers divided by 32768)
 //   samples     the {how["context"]} samples before them
-//   position    the calls before this one
+//   position    the calls before this one; from {upper}_MOST_CALLS on, that
 //   num_frames  {upper}_ENDLESS
 //   state_N     what the call before put out; zeros before the first: {states}
 // invoke, and read {about["output"]["name"]}. "Streams" in export/README.md says which step a

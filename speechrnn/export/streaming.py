@@ -252,8 +252,10 @@ class _Tracer:
         carried = self.first - (first * stride - kernel // 2)
         if carried < 0:  # wide strides: the first rows are of no step
             frames, carried = frames[:, -carried:], 0
-        rows = tf.concat([self._take((1, carried, *frames.shape[2:])), frames], axis=1)
-        self.after.append(rows[:, rows.shape[1] - carried :])
+        rows = frames
+        if carried:  # LiteRT's C interface takes no empty tensor
+            rows = tf.concat([self._take((1, carried, *frames.shape[2:])), frames], axis=1)
+            self.after.append(rows[:, rows.shape[1] - carried :])
         self.first, self.rows = first, self.rows // stride
         self.strides.append(stride)
         if bands > 1:  # around the bands there are zeros as offline

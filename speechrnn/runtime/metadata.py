@@ -10,6 +10,7 @@ from __future__ import annotations
 import hashlib
 import io
 import json
+import lzma
 import zipfile
 import zlib
 from dataclasses import dataclass
@@ -64,7 +65,10 @@ def pack(model: bytes, metadata: dict[str, Any], labels: Labels) -> bytes:
     buffer = io.BytesIO(model)
     buffer.seek(0, io.SEEK_END)
     with zipfile.ZipFile(buffer, "a") as archive:  # stored as it is: readable without inflating
-        text = json.dumps(document, indent=2, ensure_ascii=False).encode()
+        # Half a surrogate pair, of a name that is not UTF-8, becomes JSON's escape.
+        text = json.dumps(document, indent=2, ensure_ascii=False).encode(
+            "utf-8", "backslashreplace"
+        )
         for name, entry in ((METADATA_FILE, text), (LABELS_FILE, _label_lines(labels))):
             archive.writestr(zipfile.ZipInfo(name), entry)  # dated 1980: no clock
     return buffer.getvalue()
@@ -117,8 +121,12 @@ def _read_archive(file: Path, content: bytes) -> dict[str, bytes]:
     try:
         with zipfile.ZipFile(io.BytesIO(content)) as archive:
             return {name: archive.read(name) for name in (METADATA_FILE, LABELS_FILE)}
-    # zipfile raises RuntimeError for what it takes for encryption or unknown compression.
-    except (zipfile.BadZipFile, zlib.error, KeyError, ValueError, RuntimeError, EOFError) as error:
+    # zipfile raises RuntimeError for what it takes for encryption or unknown compression, bz2 an
+    # OSError, and lzma its own.
+    except (
+        *(zipfile.BadZipFile, zlib.error, lzma.LZMAError, OSError),
+        *(KeyError, ValueError, RuntimeError, EOFError),
+    ) as error:
         raise ModelError(
             f"{file}: carries no metadata of speechrnn; it was cut short, or another program made "
             "it; expected a .tflite from speechrnn export"

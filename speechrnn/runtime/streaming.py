@@ -290,20 +290,28 @@ class StreamingRecognizer:
         return self._utterance.text if self._utterance else ""
 
     def finish(self) -> list[Detection]:
-        """The events that the end completes, of a classifier; the next samples begin anew."""
+        """The events that the end completes, of a classifier; the next samples begin anew.
+
+        Raises:
+            ModelError: The model answers with sequences: :meth:`finish_utterances`.
+        """
+        if self.of_sequences:
+            raise ModelError("the model answers with sequences; expected finish_utterances")
         events = self._events(self._source.finish())
         self._begin()
         return events
 
     def finish_utterances(self) -> list[Transcript]:
-        """The utterances that the end completes; the next samples begin anew."""
-        found = []
-        if self._utterance is not None:
-            steps = self._source.finish()
-            heard = [*map(self._utterance.hear, steps), self._utterance.end()]
-            found = [transcript for transcript in heard if transcript]
+        """The utterances that the end completes; the next samples begin anew.
+
+        Raises:
+            ModelError: The model answers with single commands: :meth:`finish`.
+        """
+        if self._utterance is None:
+            raise ModelError("the model answers with single commands; expected finish")
+        heard = [*map(self._utterance.hear, self._source.finish()), self._utterance.end()]
         self._begin()
-        return found
+        return [transcript for transcript in heard if transcript]
 
     def _events(self, answers: list[np.ndarray]) -> list[Detection]:
         events = []

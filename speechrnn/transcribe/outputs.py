@@ -74,6 +74,8 @@ class Target:
             raise ConfigError(
                 f"--to {to}: is a file, expected a folder for --format {','.join(formats)}"
             )
+        if os.path.islink(to) and not is_tree:  # a link stays one: what it leads to is written
+            to = os.path.realpath(to)
         return cls(Path(to), tuple(formats), is_tree)
 
     @property

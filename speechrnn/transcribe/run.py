@@ -11,7 +11,7 @@ from collections.abc import Callable, Generator, Iterator, Sequence
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 
-from speechrnn.errors import ConfigError, ModelError
+from speechrnn.errors import ConfigError, ModelError, OutputError
 from speechrnn.files import reading_text
 from speechrnn.options import FILES
 from speechrnn.ready_models import no_such_model
@@ -139,6 +139,11 @@ def _check(plan: Plan) -> None:
     if plan.resume and plan.force:
         raise ConfigError("--resume keeps what is there and --force replaces it; pass one of them")
     plan.target.check(resume=plan.resume, force=plan.force)
+    written = plan.target.records
+    if written and written.is_file():
+        for name in filter(os.path.isfile, plan.inputs):
+            if os.path.samefile(name, written):
+                raise OutputError(f"{written}: is an input; choose another --to")
     if not os.path.exists(plan.setup.model):
         raise no_such_model(plan.setup.model)
 

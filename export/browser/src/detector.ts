@@ -30,7 +30,7 @@ export class Detector {
     private readonly hopS: number,
     private readonly firstS: number,
   ) {
-    this.smoothing = Math.max(1, Math.round(SMOOTHED_S / hopS));
+    this.smoothing = Math.max(1, rounded(SMOOTHED_S / hopS));
     this.silent = Math.max(1, Math.ceil(SILENT_S / hopS - 1e-9));
   }
 
@@ -53,6 +53,12 @@ export class Detector {
 /** Whether a label may raise an event: `_silence_` and `_unknown_` are no commands. */
 export function isCommand(label: string): boolean {
   return !(label.startsWith('_') && label.endsWith('_'));
+}
+
+/** To the nearest whole number, halves to the even one, as Python and IEEE 754 round. */
+export function rounded(value: number): number {
+  const nearest = Math.round(value);
+  return nearest - value === 0.5 && nearest % 2 ? nearest - 1 : nearest;
 }
 
 export function indexOfLargest(values: ArrayLike<number>): number {

@@ -1,6 +1,6 @@
 /** Log-probabilities of a CTC model, a row a step -> what was said. Column 0 is the blank. */
 
-import { type Heard, indexOfLargest } from './detector';
+import { type Heard, indexOfLargest, rounded } from './detector';
 import type { About } from './model-file';
 
 // An utterance ends after so long a pause, or when it becomes as long as that.
@@ -22,8 +22,8 @@ export class Utterance {
     private readonly about: About,
     private readonly stepS: number,
   ) {
-    this.pause = Math.round(PAUSE_S / stepS);
-    this.longest = Math.round(LONGEST_S / stepS);
+    this.pause = rounded(PAUSE_S / stepS);
+    this.longest = rounded(LONGEST_S / stepS);
   }
 
   /** What the best path says so far. */

@@ -1,5 +1,6 @@
 /** Sound as it comes -> answers to overlapping windows. As speechrnn/runtime/streaming.py has it. */
 
+import { rounded } from './detector';
 import type { Engine } from './engine';
 import type { About } from './model-file';
 
@@ -27,12 +28,12 @@ export class Windows implements Source {
     this.samples = joined(this.samples, samples);
     const answers = [];
     for (;;) {
-      const start = Math.round(this.windows * this.hop) - this.dropped;
+      const start = rounded(this.windows * this.hop) - this.dropped;
       if (start + this.length > this.samples.length) break;
       answers.push(await answerTo(this.engine, this.about, this.samples.slice(start, start + this.length)));
       this.windows++;
     }
-    const done = Math.min(Math.round(this.windows * this.hop) - this.dropped, this.samples.length);
+    const done = Math.min(rounded(this.windows * this.hop) - this.dropped, this.samples.length);
     this.samples = this.samples.slice(done);
     this.dropped += done;
     return answers;
