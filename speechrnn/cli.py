@@ -5,7 +5,6 @@ from __future__ import annotations
 import argparse
 import errno
 import io
-import os
 import signal
 import sys
 from collections.abc import Callable, Sequence
@@ -50,11 +49,10 @@ def main(arguments: Sequence[str] | None = None) -> int:
         # A terminal shows its own letters; elsewhere JSON is UTF-8. Names of files need not be.
         encoding = None if sys.stdout.isatty() else "utf-8"
         sys.stdout.reconfigure(encoding=encoding, errors="backslashreplace")
-    elif sys.stdout is None:  # closed: there is nobody to tell
-        sys.stdout = open(os.devnull, "w", encoding="utf-8")  # noqa: SIM115  # as long as we live
     try:
         status = command(options)
-        sys.stdout.flush()  # a full disk is not to be passed over
+        if sys.stdout is not None:
+            sys.stdout.flush()  # a full disk is not to be passed over
         return status
     except SpeechRNNError as error:
         if options.debug:
@@ -86,10 +84,11 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 def _ended(status: int) -> int:
     """What was printed before goes out, if it can: why it ended is said already."""
-    try:
-        sys.stdout.flush()
-    except OSError:
-        forget(sys.stdout)
+    if sys.stdout is not None:  # closed
+        try:
+            sys.stdout.flush()
+        except OSError:
+            forget(sys.stdout)
     return status
 
 

@@ -319,6 +319,8 @@ def write_json(target: str, content: dict) -> None:
 
     text = json_text(content)
     if target == "-":
+        if sys.stdout is None:
+            raise OutputError("standard output: is closed; give the name of a file")
         sys.stdout.write(text)
         return
     write_atomically(Path(target), text.encode())

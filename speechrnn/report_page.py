@@ -54,8 +54,6 @@ def check_folder(folder: Path) -> None:
     if os.path.lexists(folder) and not os.path.isdir(folder):
         raise OutputError(f"{folder}: is a file, expected a folder for {PAGE}; name another")
     check_place(folder / PAGE)
-    if os.path.isdir(folder / PAGE):
-        raise OutputError(f"{folder / PAGE}: is a folder, expected a file or nothing; remove it")
     try:
         import matplotlib  # noqa: F401
     except ModuleNotFoundError as error:

@@ -297,7 +297,7 @@ def test_lm_refuses_to_overwrite_and_reads_standard_input(
 ):
     import io
 
-    monkeypatch.setattr("sys.stdin", io.StringIO("go\nno go\n"))
+    monkeypatch.setattr("sys.stdin", io.TextIOWrapper(io.BytesIO(b"go\nno go\n")))
     out = tmp_path / "lm.arpa"
     assert run_cli("lm", "-", "--to", out).status == 0
     again = run_cli("lm", "-", "--to", out)

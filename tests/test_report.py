@@ -247,7 +247,7 @@ def test_a_place_that_cannot_take_the_page_is_refused(tmp_path: Path):
     with pytest.raises(OutputError, match="cannot be written"):
         check_folder(tmp_path / "file" / "deeper")
     (tmp_path / "full" / PAGE).mkdir(parents=True)
-    with pytest.raises(OutputError, match="is a folder, expected a file or nothing"):
+    with pytest.raises(OutputError, match="is a folder, expected the name of a file"):
         check_folder(tmp_path / "full")
 
 

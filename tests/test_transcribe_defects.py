@@ -316,6 +316,14 @@ def test_closed_standard_output_is_one_line(tiny_tflite: Path, folder: Path) -> 
     assert "error: standard output: is closed" in done.stderr
 
 
+def test_figures_for_a_closed_standard_output_are_one_line(tiny_tflite: Path) -> None:
+    command = 'exec "$0" -m speechrnn info "$1" --json - >&-'
+    arguments = ["sh", "-c", command, sys.executable, tiny_tflite]
+    done = subprocess.run(arguments, stderr=subprocess.PIPE, text=True, check=False)
+    assert done.returncode == 2
+    assert "error: standard output: is closed" in done.stderr
+
+
 @pytest.mark.parametrize("jobs", [1, 2])
 def test_complaints_that_nobody_reads_do_not_end_a_run(
     jobs: int, tiny_tflite: Path, folder: Path, tmp_path: Path
