@@ -11,9 +11,11 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+from speechrnn.commands import INTERRUPTED
+
 Row = dict[str, Any]
 # Exit statuses of what Ctrl-C or SIGTERM ended.
-INTERRUPTED = (130, -signal.SIGINT, -signal.SIGTERM)
+STOPPED = (INTERRUPTED, -signal.SIGINT, -signal.SIGTERM)
 
 
 def recordings() -> Path:
@@ -35,7 +37,7 @@ def read_rows(file: Path) -> dict[str, Row]:
 def speechrnn(*arguments: object, environment: Mapping[str, str]) -> None:
     command = [sys.executable, "-m", "speechrnn", *map(str, arguments)]
     done = subprocess.run(command, check=False, capture_output=True, text=True, env=environment)
-    if done.returncode in INTERRUPTED:  # no result: it is to be done again
+    if done.returncode in STOPPED:  # no result: it is to be done again
         sys.exit("interrupted; what is done is kept, the same call goes on")
     if done.returncode:
         raise RuntimeError(f"{' '.join(command)}\n{done.stderr}")

@@ -6,24 +6,26 @@ import argparse
 from pathlib import Path
 from types import ModuleType
 
+from speechrnn.options import MOST_SEED
+
 DEFAULT_PRESET = "commands"
 # More than this no size is looked for: counting makes the model.
 MOST_PARAMETERS = 100_000_000
-MOST_SEED = 2**32 - 1
 
 
 def count(text: str) -> int:
     """A number of parameters that some model has."""
-    if not text.isdecimal() or not 1 <= int(text) <= MOST_PARAMETERS:
-        expected = f"a whole number from 1 to {MOST_PARAMETERS}"
-        raise argparse.ArgumentTypeError(f"got {text!r}, expected {expected}")
-    return int(text)
+    return _whole(text, 1, MOST_PARAMETERS)
 
 
 def seed(text: str) -> int:
     """What random numbers begin with: one that Keras and numpy take."""
-    if not text.isdecimal() or int(text) > MOST_SEED:
-        expected = f"a whole number from 0 to {MOST_SEED}"
+    return _whole(text, 0, MOST_SEED)
+
+
+def _whole(text: str, least: int, most: int) -> int:
+    if not text.isdecimal() or not least <= int(text) <= most:
+        expected = f"a whole number from {least} to {most}"
         raise argparse.ArgumentTypeError(f"got {text!r}, expected {expected}")
     return int(text)
 

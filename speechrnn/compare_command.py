@@ -8,9 +8,10 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from speechrnn.cli_options import MOST_SEED, add_recipe, count
+from speechrnn.cli_options import add_recipe, count
 from speechrnn.commands import INTERRUPTED, OK, SOME_FAILED, complain
 from speechrnn.errors import ConfigError
+from speechrnn.options import MOST_SEED
 
 if TYPE_CHECKING:
     from speechrnn.comparison.plan import Question

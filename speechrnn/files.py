@@ -109,7 +109,7 @@ def check_place(path: Path, *, folder: bool = False) -> None:
     if not folder and os.path.isdir(path):
         raise OutputError(f"{path}: is a folder, expected the name of a file")
     try:
-        nearest = next(folder for folder in path.absolute().parents if folder.exists())
+        nearest = next(above for above in path.absolute().parents if above.exists())
         usable = nearest.is_dir() and os.access(nearest, os.W_OK | os.X_OK)
     except OSError as error:
         raise OutputError(f"{path}: cannot be written ({error.strerror})") from error

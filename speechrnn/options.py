@@ -1,4 +1,4 @@
-"""What a person may ask of a model that hears sequences; plain settings, quick to import."""
+"""What a person may ask for: of a model that hears sequences, and of chance; quick to import."""
 
 from __future__ import annotations
 
@@ -9,6 +9,8 @@ from pathlib import Path
 
 from speechrnn.errors import ConfigError
 
+# The largest seed that numpy and Keras both take.
+MOST_SEED = 2**32 - 1
 # Settings that name files.
 FILES = ("grammar", "lm", "rescore")
 # Settings, and what they are of.

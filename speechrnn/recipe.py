@@ -14,6 +14,7 @@ from speechrnn.datasets.sequences import SequenceConfig
 from speechrnn.encoders import ENCODERS
 from speechrnn.errors import ConfigError
 from speechrnn.model import SECTIONS, ModelConfig
+from speechrnn.options import MOST_SEED
 
 NOT_NEGATIVE = (
     "epochs",
@@ -127,7 +128,7 @@ class TrainConfig:
         self._require(self.recordings in known, "recordings", "'auto', 'commands' or 'utterances'")
         for name in FRACTIONS:
             self._require(0 <= getattr(self, name) < 1, name, "0 <= x < 1")
-        self._require(self.seed < 2**32, "seed", "less than 2**32")
+        self._require(self.seed <= MOST_SEED, "seed", f"at most {MOST_SEED}")
 
     def _require(self, holds: bool, name: str, expected: str) -> None:
         if not holds:

@@ -32,6 +32,7 @@ from speechrnn.datasets.augment_noise import coloured_noise
 from speechrnn.datasets.manifest import Utterance
 from speechrnn.datasets.reading import read_own_rate
 from speechrnn.errors import ConfigError, DataError, OutputError
+from speechrnn.files import json_text
 from speechrnn.labels import SILENCE, UNKNOWN, normalise_text
 from speechrnn.spread import evenly
 
@@ -173,7 +174,7 @@ def synthesise(
         (out_dir / PARTIAL_MARKER).write_text(_settings(config), encoding="utf-8")
         for done, (voice, word, index) in enumerate(wanted, start=1):
             row = _write_clip(config, voice, word, index, out_dir)
-            lines[split_of(voice)].append(json.dumps(row, ensure_ascii=False) + "\n")
+            lines[split_of(voice)].append(json_text(row, indent=None))
             if progress:
                 progress(done, len(wanted))
         for split, manifest in manifests.items():  # sorted by file, which a row begins with
@@ -306,7 +307,7 @@ def _write_clip(
 
 def _settings(config: SynthConfig) -> str:
     """What the marker of a folder holds."""
-    return json.dumps(to_mapping(config), ensure_ascii=False, indent=2) + "\n"
+    return json_text(to_mapping(config))
 
 
 def _is_complete(out_dir: Path, config: SynthConfig) -> bool:
