@@ -27,7 +27,8 @@ def main() -> None:
     parser.add_argument("--threshold", type=float, default=0.7)
     parser.add_argument("--out", type=Path, default=ROOT / "docs" / "stream.png")
     options = parser.parse_args()
-    recognizer, config = Recognizer(options.model), DetectorConfig()
+    recognizer = Recognizer(options.model)
+    config = DetectorConfig.of_clips(recognizer.clip_s)
     rate_hz = recognizer.sample_rate_hz
     waveform = load_waveform(options.sound, rate_hz)
     starts = config.starts(len(waveform), rate_hz)

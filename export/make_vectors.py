@@ -4,7 +4,8 @@
 
 Run by ``make vectors``; two minutes. The words are those of data/sample. Two small models of tones
 are trained here, at another rate and with labels of two words and of other letters: a classifier
-that streams and has a threshold of its own, and a model of sequences that streams. With
+with a threshold of its own, that streams and that is asked about windows of its own length, and a
+model of sequences that streams. With
 --keep-models those that are there stay. What the file says: export/README.md.
 """
 
@@ -29,7 +30,7 @@ import soundfile
 from speechrnn.audio import load_waveform
 from speechrnn.calibrate import store_threshold
 from speechrnn.decoding import Transcript
-from speechrnn.decoding.detect import Detection
+from speechrnn.decoding.detect import Detection, DetectorConfig
 from speechrnn.runtime import Recognizer, StreamingRecognizer
 from speechrnn.runtime.selftest import selftest_waveform
 
@@ -97,6 +98,7 @@ def main() -> None:
         "commands-en": MODELS / "commands-en.tflite",
         "commands-ar": MODELS / "commands-ar.tflite",
         "tones": VECTORS / "tones.tflite",
+        "tones-windows": VECTORS / "tones-windows.tflite",
         "tones-sequences": VECTORS / "tones-sequences.tflite",
     }
     models = {
@@ -176,11 +178,14 @@ def train_tones() -> None:
             )
             if model == "tones":
                 store_threshold(bundle, TONES_THRESHOLD)
-            to = VECTORS / f"{model}.tflite"
-            speechrnn(
-                *("export", bundle, "--to", to, "--streaming", "--force", "--quantize", "dynamic"),
-                folder=folder,
-            )
+                export(bundle, "tones-windows")
+            export(bundle, model, "--streaming")
+
+
+def export(bundle: Path, name: str, *options: str) -> None:
+    to = VECTORS / f"{name}.tflite"
+    kind = ("--quantize", "dynamic", "--force", *options)
+    speechrnn("export", bundle, "--to", to, *kind, folder=bundle.parent)
 
 
 def write_tones(folder: Path) -> None:
@@ -213,7 +218,7 @@ def chosen() -> Iterator[tuple[str, str]]:
         yield "commands-en", sound
     for sound in ("noise.wav", "go.wav", "commands.wav"):
         yield "commands-ar", sound
-    for model in TONES_HEADS:
+    for model in ("tones", "tones-windows", "tones-sequences"):
         yield model, "tone.wav"
         yield model, "tones.wav"
 
@@ -255,6 +260,9 @@ def streamed(
     sizes = itertools.cycle(CHUNKS)
     found: dict[str, Any] = {"threshold": threshold, "chunks": list(CHUNKS)}
     heard = StreamingRecognizer(file, threshold=threshold)
+    if not heard.carries_state:
+        config = DetectorConfig.of_clips(heard.recognizer.clip_s)
+        found["windows"] = {"window_s": config.window_s, "hop_s": config.hop_s}
     answers = remember_answers(heard)
     feed, finish = (
         (heard.feed_utterances, heard.finish_utterances)

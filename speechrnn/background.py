@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
@@ -35,9 +35,8 @@ THRESHOLDS = (
     *(i / 1000 for i in range(991, 1000)),
     *(i / 10000 for i in range(9991, 10000)),
 )
-# Pauses between the clips, in s: longer than a window and the refractory time, so that no event
-# belongs to two clips.
-SHORTEST_GAP_S, LONGEST_GAP_S = 2.5, 4.5
+# Pauses between the clips, in s beyond a window and the refractory time: no event belongs to two.
+SHORTEST_GAP_S, LONGEST_GAP_S = 0.5, 2.5
 CLIPS_PER_STREAM = 16
 
 
@@ -51,14 +50,14 @@ class BackgroundTest:
         command_snr_db: Level of the clips, by mean power against the background under them; None
             leaves them as they are.
         seed: Of the places of the clips.
-        detector: How the model listens.
+        detector: How the model listens; None as the recordings that it learnt from ask for.
     """
 
     path: str | Path
     budget: float | None = None
     command_snr_db: float | None = None
     seed: int = 0
-    detector: DetectorConfig = field(default_factory=DetectorConfig)
+    detector: DetectorConfig | None = None
 
     def __post_init__(self) -> None:
         if self.budget is not None and not (np.isfinite(self.budget) and self.budget >= 0):
@@ -67,6 +66,10 @@ class BackgroundTest:
             )
         if self.command_snr_db is not None and not np.isfinite(self.command_snr_db):
             raise ConfigError(f"--command-snr {self.command_snr_db}: expected decibels")
+
+    def detector_of(self, model: Model) -> DetectorConfig:
+        """How this model listens."""
+        return self.detector or DetectorConfig.of_clips(model.clip_s)
 
 
 @dataclass(frozen=True)
@@ -92,7 +95,8 @@ def load_background(test: BackgroundTest, model: Model) -> list[np.ndarray]:
         DataError: Nothing there.
         AudioError: A file cannot be read, or is shorter than a window.
     """
-    window = test.detector.window_samples(model.sample_rate_hz)
+    config = test.detector_of(model)
+    window = config.window_samples(model.sample_rate_hz)
     files = find_recordings(test.path)
     found = []
     for file in progress(files, "background", unit="file"):
@@ -101,7 +105,7 @@ def load_background(test: BackgroundTest, model: Model) -> list[np.ndarray]:
             raise AudioError(
                 file,
                 f"is too short for a background: {len(waveform) / model.sample_rate_hz:.2f} s, "
-                f"expected at least a window of {test.detector.window_s:g} s; leave it out",
+                f"expected at least a window of {config.window_s:g} s; leave it out",
             )
         found.append(waveform)
     return found
@@ -138,7 +142,7 @@ def measure_background(
             "the data hold no recording of a command, expected some to be missed or not; give "
             "--data with commands"
         )
-    config = test.detector
+    config = test.detector_of(model)
     num_windows = sum(len(config.starts(len(b), model.sample_rate_hz)) for b in background)
     with progress(None, "background", unit="window", total=num_windows) as line:
         quiet = [_listen(model, waveform, config, line.update) for waveform in background]
@@ -245,18 +249,20 @@ def _place_and_listen(
     test: BackgroundTest,
 ) -> Iterator[Placed]:
     """Streams of up to CLIPS_PER_STREAM commands, in a drawn order."""
-    rng = np.random.default_rng(test.seed)
+    rng, config = np.random.default_rng(test.seed), test.detector_of(model)
     order = rng.permutation(len(commands))
     rate_hz = model.sample_rate_hz
     firsts = range(0, len(order), CLIPS_PER_STREAM)
     for first in progress(firsts, "commands in the background", unit="stream"):
         chosen = [commands[i] for i in order[first : first + CLIPS_PER_STREAM]]
-        stream, places = place_clips([w for _, w in chosen], background, rate_hz, rng, test)
+        stream, places = place_clips(
+            [w for _, w in chosen], background, rate_hz, rng, config, test.command_snr_db
+        )
         spans = [
             (start / rate_hz, (start + len(waveform)) / rate_hz, model.labels.id_of(text) - 1)
             for start, (text, waveform) in zip(places, chosen, strict=True)
         ]
-        yield Placed(_listen(model, stream, test.detector), spans)
+        yield Placed(_listen(model, stream, config), spans)
 
 
 def place_clips(
@@ -264,14 +270,19 @@ def place_clips(
     background: Sequence[np.ndarray],
     sample_rate_hz: int,
     rng: np.random.Generator,
-    test: BackgroundTest,
+    config: DetectorConfig,
+    snr_db: float | None = None,
 ) -> tuple[np.ndarray, list[int]]:
     """A drawn stretch of background, repeated if it is short, with the clips added to it.
+
+    Between the clips is more than a window and the refractory time; at ``snr_db`` each, or as they
+    are.
 
     Returns:
         float32 ``[samples]``, and the sample at which each clip begins.
     """
-    low, high = (round(gap * sample_rate_hz) for gap in (SHORTEST_GAP_S, LONGEST_GAP_S))
+    apart_s = config.window_s + config.refractory_s
+    low, high = (round((apart_s + gap) * sample_rate_hz) for gap in (SHORTEST_GAP_S, LONGEST_GAP_S))
     gaps = rng.integers(low, high, len(clips) + 1)
     places = np.cumsum(gaps[:-1]) + np.cumsum([0, *(len(clip) for clip in clips[:-1])])
     total = int(gaps.sum()) + sum(map(len, clips))
@@ -280,7 +291,7 @@ def place_clips(
     stream = under[(int(rng.integers(len(under))) + np.arange(total)) % len(under)]
     for start, clip in zip(places, clips, strict=True):
         stretch = stream[start : start + len(clip)]
-        stretch += np.float32(_level(clip, stretch, test.command_snr_db)) * clip
+        stretch += np.float32(_level(clip, stretch, snr_db)) * clip
     return stream, [int(place) for place in places]
 
 

@@ -11,7 +11,8 @@ from keras import ops
 from speechrnn.bundle import check_selftest, load_bundle
 from speechrnn.datasets.waveforms import Waveforms
 from speechrnn.decoding import Decision, Transcript, make_decoder
-from speechrnn.decoding.long import clip_lengths_s, transcribe_recording
+from speechrnn.decoding.detect import clip_lengths_s
+from speechrnn.decoding.long import transcribe_recording
 from speechrnn.model import SpeechModel
 
 

@@ -26,7 +26,8 @@ from speechrnn.labels import Labels
 from speechrnn.noise import add_noise, find_recordings, load_noise, mean_power, noise_segment
 
 RATE_HZ = 8000
-TEST = BackgroundTest("unused", budget=2.0, detector=DetectorConfig(smoothing=1))
+DETECTOR = DetectorConfig(smoothing=1)
+TEST = BackgroundTest("unused", budget=2.0, detector=DETECTOR)
 
 
 # Times these, averaged, a second gives the levels of 400 Hz and of 1000 Hz.
@@ -41,6 +42,7 @@ class Ear:
     sample_rate_hz = RATE_HZ
     min_samples = 200
     temperature = 1.0
+    clip_s = (1.0, 1.0)
 
     def __init__(self, threshold: float = 0.3) -> None:
         self.threshold = threshold
@@ -244,7 +246,7 @@ def test_the_same_seed_gives_the_same_figures_and_another_one_other_places():
     streams = []
     for seed in (0, 0, 1):
         rng = np.random.default_rng(seed)
-        streams.append(place_clips(clips, background, RATE_HZ, rng, TEST))
+        streams.append(place_clips(clips, background, RATE_HZ, rng, DETECTOR))
     np.testing.assert_array_equal(streams[0][0], streams[1][0])
     assert streams[0][1] == streams[1][1] != streams[2][1]
 
@@ -253,11 +255,11 @@ def test_clips_lie_apart_and_are_added_as_they_are():
     background = quiet(7)  # repeated
     before = background.copy()
     clips = [clip(400), clip(1000)[:5000], clip(400)]
-    stream, places = place_clips(clips, [background], RATE_HZ, np.random.default_rng(0), TEST)
+    stream, places = place_clips(clips, [background], RATE_HZ, np.random.default_rng(0), DETECTOR)
     np.testing.assert_array_equal(background, before)
     ends = [0, *(start + len(one) for start, one in zip(places, clips, strict=True))]
     gaps_s = [(a - b) / RATE_HZ for a, b in zip([*places, len(stream)], ends, strict=True)]
-    assert all(SHORTEST_GAP_S <= gap <= LONGEST_GAP_S for gap in gaps_s)
+    assert all(2 + SHORTEST_GAP_S <= gap <= 2 + LONGEST_GAP_S for gap in gaps_s)
     for start, one in zip(places, clips, strict=True):
         rest = stream[start : start + len(one)] - one
         assert np.abs(rest).max() < 0.01
@@ -266,9 +268,8 @@ def test_clips_lie_apart_and_are_added_as_they_are():
 @pytest.mark.parametrize("snr_db", [20.0, 0.0])
 def test_clips_can_have_a_stated_level_over_the_background(snr_db):
     background = 0.1 * np.random.default_rng(0).standard_normal(30 * RATE_HZ).astype(np.float32)
-    test = BackgroundTest("x", command_snr_db=snr_db)
     streams = [
-        place_clips([one], [background], RATE_HZ, np.random.default_rng(0), test)
+        place_clips([one], [background], RATE_HZ, np.random.default_rng(0), DETECTOR, snr_db)
         for one in (clip(400), np.zeros(RATE_HZ, np.float32))
     ]
     (loud, (start,)), (plain, _) = streams

@@ -62,7 +62,7 @@ def test_the_vectors_are_of_the_models_that_are_there():
         found = hashlib.sha256((VECTORS / model["file"]).read_bytes()).hexdigest()
         assert found == model["sha256"], f"{name} is another; run make vectors"
         assert any(vector["model"] == name for vector in DOCUMENT["vectors"])
-    assert sum(file.stat().st_size for file in VECTORS.iterdir()) < 600_000
+    assert sum(file.stat().st_size for file in VECTORS.iterdir()) < 700_000
 
 
 @each_vector

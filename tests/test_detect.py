@@ -5,7 +5,14 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from speechrnn.decoding.detect import Detection, Detector, DetectorConfig, detect, is_command
+from speechrnn.decoding.detect import (
+    Detection,
+    Detector,
+    DetectorConfig,
+    clip_lengths_s,
+    detect,
+    is_command,
+)
 from speechrnn.errors import ConfigError
 from speechrnn.labels import Labels
 
@@ -112,3 +119,55 @@ def test_windows_lie_whole_within_the_recording(num_samples, starts):
 def test_settings_out_of_range_are_refused_by_name(settings):
     with pytest.raises(ConfigError, match=r"detector\.\w+: got .*, expected"):
         DetectorConfig(**settings)
+
+
+# ------------------------------------------------------------------ lengths that were learnt from
+
+
+@pytest.mark.parametrize("pair", [(0.4, 0.9), [1, 1], (1, 10.0)])
+def test_lengths_that_a_file_states_are_taken(pair) -> None:
+    assert clip_lengths_s({"clip_s": pair}) == tuple(map(float, pair))
+
+
+@pytest.mark.parametrize(
+    "pair",
+    [
+        None,
+        1.0,
+        "11",
+        [],
+        [1.0],
+        [0.5, 1.0, 1.5],
+        ["0.5", "1.0"],
+        [None, 1.0],
+        [True, True],
+        [-1.0, 1.0],
+        [0.0, 1.0],
+        [1.0, 0.5],
+        [float("nan"), 1.0],
+        [0.5, float("nan")],
+        [0.5, float("inf")],
+        [0.5, 10.1],
+        {"0": 1.0, "1": 1.0},
+    ],
+)
+def test_lengths_of_no_use_are_a_second(pair) -> None:
+    assert clip_lengths_s({"clip_s": pair}) == (1.0, 1.0)
+
+
+@pytest.mark.parametrize("training", [None, {}, "clip_s", ["clip_s"], 3])
+def test_a_file_that_states_no_lengths_learnt_from_a_second(training) -> None:
+    assert clip_lengths_s(training) == (1.0, 1.0)
+
+
+@pytest.mark.parametrize(
+    ("clip_s", "expected"),
+    [
+        ((1.0, 1.0), DetectorConfig()),
+        ((0.3, 0.5), DetectorConfig(0.5, 0.1, refractory_s=0.5)),
+        ((1.0, 2.0), DetectorConfig(2.0, 0.2, refractory_s=2.0)),
+        ((10.0, 10.0), DetectorConfig(10.0, 0.2, refractory_s=10.0)),
+    ],
+)
+def test_a_window_is_as_long_as_the_longest_that_was_learnt(clip_s, expected):
+    assert DetectorConfig.of_clips(clip_s) == expected

@@ -16,7 +16,7 @@ from hypothesis import strategies as st
 from speechrnn.clock import StepClock
 from speechrnn.decoding import Transcript
 from speechrnn.decoding.decoder import Decoder, LabelDecoder
-from speechrnn.decoding.long import clip_lengths_s, hear, transcribe_blocks, transcribe_waveform
+from speechrnn.decoding.long import hear, transcribe_blocks, transcribe_waveform
 from speechrnn.decoding.sequence import SequenceDecoder
 from speechrnn.errors import AudioError, ModelError
 from speechrnn.labels import SILENCE, UNKNOWN, Labels
@@ -534,42 +534,3 @@ def test_an_utterance_below_the_threshold_is_left_out() -> None:
     high = transcribe_waveform(Sequences(threshold=1.0), waveform)
     assert (high.text, high.words, high.duration) == ("", (), len(waveform) / RATE_HZ)
     assert 0 < high.confidence < 1
-
-
-# --- how long what a model learnt from was
-
-
-@pytest.mark.parametrize("pair", [(0.4, 0.9), [1, 1], (1, 10.0)])
-def test_lengths_that_a_file_states_are_taken(pair) -> None:
-    assert clip_lengths_s({"clip_s": pair}) == tuple(map(float, pair))
-
-
-@pytest.mark.parametrize(
-    "pair",
-    [
-        None,
-        1.0,
-        "11",
-        [],
-        [1.0],
-        [0.5, 1.0, 1.5],
-        ["0.5", "1.0"],
-        [None, 1.0],
-        [True, True],
-        [-1.0, 1.0],
-        [0.0, 1.0],
-        [1.0, 0.5],
-        [float("nan"), 1.0],
-        [0.5, float("nan")],
-        [0.5, float("inf")],
-        [0.5, 10.1],
-        {"0": 1.0, "1": 1.0},
-    ],
-)
-def test_lengths_of_no_use_are_a_second(pair) -> None:
-    assert clip_lengths_s({"clip_s": pair}) == (1.0, 1.0)
-
-
-@pytest.mark.parametrize("training", [None, {}, "clip_s", ["clip_s"], 3])
-def test_a_file_that_states_no_lengths_learnt_from_a_second(training) -> None:
-    assert clip_lengths_s(training) == (1.0, 1.0)

@@ -127,6 +127,7 @@ def test_what_a_classifier_pools_over_is_a_second():
     made = model("spectral", "classification")
     plan = plan_stream(made)
     assert plan.pooled == 25
+    assert plan_stream(made, pooled_s=1.5).pooled == round(1.5 / 0.04)
     long = sweep(40000)
     found, last = in_chunks(made, plan, long), in_chunks(made, plan, long[-16000:])
     assert np.abs(found - last).max() < 0.2  # the same second, with and without what came before

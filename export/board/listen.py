@@ -78,6 +78,15 @@ def read_wav(path, rate_hz, longest_s):
     return np.frombuffer(content[: len(content) // 2 * 2], "<i2").astype(np.float32) / 32768
 
 
+def longest_clip_s(about):
+    """Length of the longest recordings that a model learnt from; a second where it is not said."""
+    try:
+        low, high = map(float, about["training"]["clip_s"])
+    except (KeyError, TypeError, ValueError):
+        return 1.0
+    return high if 0 < low <= high <= 10 else 1.0
+
+
 class Model:
     """Waveform -> probabilities [labels], or log_probs [steps, 1 + labels] of sequences."""
 
@@ -88,6 +97,8 @@ class Model:
         self.rate_hz = self.about["features"]["sample_rate_hz"]
         self.output = self.about["output"]["name"]
         self.threshold = self.about.get("decision", {}).get("threshold", 0.0)
+        self.window_s = longest_clip_s(self.about)
+        self.hop_s = min(0.2, self.window_s / 5)
         self.serve = self.signature(self.about["signature"])
 
     def signature(self, name):
@@ -117,10 +128,10 @@ class Model:
 class Windows:
     """Answers to overlapping windows, as they fill."""
 
-    window_s, hop_s, smoothing = 1.0, 0.2, 2
-    first_s, unfilled = 0.0, 0
+    smoothing, first_s, unfilled = 2, 0.0, 0
 
     def __init__(self, model):
+        self.window_s, self.hop_s = model.window_s, model.hop_s
         self.model, self.length = model, round(self.window_s * model.rate_hz)
         self.samples, self.dropped, self.count = np.zeros(0, np.float32), 0, 0
 
@@ -150,7 +161,7 @@ class Carried:
         self.hop_s = self.how["chunk"] / self.how["steps"] / model.rate_hz
         pooled = self.how["pooled"]
         self.window_s, self.unfilled = max(1, pooled) * self.hop_s, max(0, pooled - 1)
-        self.smoothing = max(1, round(Windows.smoothing * Windows.hop_s / self.hop_s))
+        self.smoothing = max(1, round(Windows.smoothing * model.hop_s / self.hop_s))
         self.first_s = model.about["steps"]["first_s"] - self.hop_s / 2
         self.states = {
             f"state_{n}": np.zeros(shape, np.float32) for n, shape in enumerate(self.how["states"])
@@ -210,11 +221,10 @@ class Carried:
 
 
 class Commands:
-    """A command where the mean of the last answers reaches the threshold; then a second of rest."""
-
-    REFRACTORY_S = 1.0
+    """A command where the mean of the last answers reaches the threshold; then a window's rest."""
 
     def __init__(self, model, source, threshold):
+        self.refractory_s = model.window_s
         self.labels, self.threshold, self.source = model.labels, threshold, source
         self.recent, self.unfilled, self.window, self.rest = [], source.unfilled, 0, 0
 
@@ -230,7 +240,7 @@ class Commands:
         if window < self.rest or not sure or (label.startswith("_") and label.endswith("_")):
             return None
         hop_s = self.source.hop_s
-        self.rest = window + max(1, math.ceil(self.REFRACTORY_S / hop_s - 1e-9))
+        self.rest = window + max(1, math.ceil(self.refractory_s / hop_s - 1e-9))
         time_s = self.source.first_s + window * hop_s + self.source.window_s / 2
         return {"text": label, "time_s": max(0.0, time_s), "confidence": float(mean[best])}
 

@@ -13,12 +13,27 @@ std::vector<Answer> rows_of(const Tensor& tensor) {
   return rows;
 }
 
+namespace {
+
+// Length of the longest recordings that a model learnt from; a second where it is not said.
+double longest_clip_s(const Json& about) {
+  if (!about.has("training") || !about["training"].has("clip_s")) return 1;
+  const auto& lengths = about["training"]["clip_s"].list;
+  if (lengths.size() != 2) return 1;
+  const double low = lengths[0].number, high = lengths[1].number;
+  return 0 < low && low <= high && high <= 10 ? high : 1;
+}
+
+}  // namespace
+
 Model::Model(const std::string& path)
     : file(read_model(path)),
       rate_hz(int(file.about["features"]["sample_rate_hz"].number)),
       min_samples(int(file.about["min_samples"].number)),
       of_sequences(file.about["output"]["name"].text == "log_probs"),
       threshold(file.about.has("decision") ? file.about["decision"].number_or("threshold", 0) : 0),
+      window_s(longest_clip_s(file.about)),
+      hop_s(std::min(0.2, window_s / 5)),
       serve_(file, file.about["signature"].text) {
   for (const Json& label : file.about["labels"].list) labels.push_back(label.text);
 }

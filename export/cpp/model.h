@@ -31,6 +31,8 @@ class Model {
   int rate_hz, min_samples;
   bool of_sequences;
   double threshold;
+  // Of windows: as long as the longest recordings that it learnt from; from one to the next.
+  double window_s, hop_s;
 
  private:
   Signature serve_;

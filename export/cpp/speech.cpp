@@ -8,7 +8,6 @@
 
 namespace {
 
-const double kWindowS = 1.0, kHopS = 0.2, kRefractoryS = 1.0;
 const int kSmoothing = 2;
 const int kEndless = 1 << 30, kMostCalls = 1 << 16;
 
@@ -19,7 +18,7 @@ int64_t nearest(double number) { return int64_t(std::nearbyint(number)); }
 // Answers to overlapping windows, as they fill.
 struct Windows : Source {
   explicit Windows(Model& model) : model(model) {
-    window_s = kWindowS, hop_s = kHopS, smoothing = kSmoothing;
+    window_s = model.window_s, hop_s = model.hop_s, smoothing = kSmoothing;
   }
 
   std::vector<Answer> feed(const Samples& samples) override {
@@ -55,7 +54,7 @@ struct Carried : Source {
     hop_s = double(chunk) / per_call / model.rate_hz;
     window_s = std::max(int64_t{1}, pooled) * hop_s;
     unfilled = int(std::max(int64_t{0}, pooled - 1));
-    smoothing = int(std::max(int64_t{1}, nearest(kSmoothing * kHopS / hop_s)));
+    smoothing = int(std::max(int64_t{1}, nearest(kSmoothing * model.hop_s / hop_s)));
     first_s = model.file.about["steps"]["first_s"].number - hop_s / 2;
     const auto& shapes = how["states"].list;
     for (size_t n = 0; n < shapes.size(); ++n) {
@@ -132,7 +131,7 @@ struct Carried : Source {
 
 // ---------------------------------------------------------------- answers -> events
 
-// A command where the mean of the last answers reaches the threshold; then a second of rest.
+// A command where the mean of the last answers reaches the threshold; then a window's rest.
 struct Commands : Hearing {
   Commands(const Model& model, const Source& source, double threshold)
       : model(model), source(source), threshold(threshold), unfilled(source.unfilled) {}
@@ -151,7 +150,7 @@ struct Commands : Hearing {
     const bool is_command = label.front() != '_' || label.back() != '_';
     const int64_t now = window++;
     if (now < rest || !is_command || !(confidence >= threshold)) return {};
-    rest = now + std::max(int64_t{1}, int64_t(std::ceil(kRefractoryS / source.hop_s - 1e-9)));
+    rest = now + std::max(int64_t{1}, int64_t(std::ceil(model.window_s / source.hop_s - 1e-9)));
     const double time_s = source.first_s + now * source.hop_s + source.window_s / 2;
     return {{label, std::max(0.0, time_s), confidence}};
   }

@@ -8,12 +8,34 @@ a moment ago. Labels that start and end with ``_`` (``_silence_``, ``_unknown_``
 from __future__ import annotations
 
 from collections import deque
+from collections.abc import Mapping
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 
 from speechrnn.errors import ConfigError
 from speechrnn.labels import Labels
+
+# A window is as long as what the model learnt from, or so long where its file does not say.
+WINDOW_S, MOST_CLIP_S = 1.0, 10.0
+# From one window to the next: at least so many that overlap, and at most so many seconds.
+OVERLAPPING, HOP_S = 5, 0.2
+
+
+def clip_lengths_s(training: Any) -> tuple[float, float]:
+    """Length of nearly all recordings that a classifier learnt from, shortest and longest.
+
+    ``training`` is what its file says about its training, and may say nothing of it.
+    """
+    found = training.get("clip_s") if isinstance(training, Mapping) else None
+    if not isinstance(found, list | tuple) or len(found) != 2:
+        return (WINDOW_S, WINDOW_S)
+    low, high = found
+    usable = (
+        all(type(length) in (int, float) for length in found) and 0 < low <= high <= MOST_CLIP_S
+    )
+    return (float(low), float(high)) if usable else (WINDOW_S, WINDOW_S)
 
 
 @dataclass(frozen=True)
@@ -27,10 +49,10 @@ class DetectorConfig:
         refractory_s: No second event for so long after an event: a word stays in several windows.
     """
 
-    window_s: float = 1.0
-    hop_s: float = 0.2
+    window_s: float = WINDOW_S
+    hop_s: float = HOP_S
     smoothing: int = 2
-    refractory_s: float = 1.0
+    refractory_s: float = WINDOW_S
 
     def __post_init__(self) -> None:
         if not 0 < self.hop_s <= self.window_s:
@@ -42,6 +64,15 @@ class DetectorConfig:
             raise ConfigError(f"detector.smoothing: got {self.smoothing}, expected at least 1")
         if self.refractory_s < 0:
             raise ConfigError(f"detector.refractory_s: got {self.refractory_s}, expected 0 or more")
+
+    @classmethod
+    def of_clips(cls, clip_s: tuple[float, float]) -> DetectorConfig:
+        """For a model that learnt from recordings between these lengths.
+
+        A window holds the longest; a command stays in windows for as long as one is.
+        """
+        longest = clip_s[1]
+        return cls(longest, min(HOP_S, longest / OVERLAPPING), refractory_s=longest)
 
     def window_samples(self, sample_rate_hz: int) -> int:
         """Length of a window in samples."""

@@ -14,11 +14,11 @@ Times are those of the whole recording.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from itertools import chain
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Protocol
 
 import numpy as np
 
@@ -45,8 +45,6 @@ COMMAND_MARGIN_S = 0.05
 # Along a longer piece: from a window to the next, and the least confidence, if the model's
 # threshold is no higher; commands are no closer than half a window.
 HOP_S, LEAST_CONFIDENCE = 0.1, 0.5
-# A window is as long as what the model learnt from, or so long where its file does not say.
-WINDOW_S, MOST_CLIP_S = 1.0, 10.0
 
 # Of sequences: a pause that ends an utterance, and what is kept around one.
 UTTERANCE_PAUSE_S, UTTERANCE_MARGIN_S = 0.6, 0.25
@@ -70,21 +68,6 @@ class Answering(Protocol):
 
     def answer_many(self, waveforms: Sequence[np.ndarray]) -> list[np.ndarray]:
         """The answers to checked waveforms."""
-
-
-def clip_lengths_s(training: Any) -> tuple[float, float]:
-    """Length of nearly all recordings that a classifier learnt from, shortest and longest.
-
-    ``training`` is what its file says about its training, and may say nothing of it.
-    """
-    found = training.get("clip_s") if isinstance(training, Mapping) else None
-    if not isinstance(found, list | tuple) or len(found) != 2:
-        return (WINDOW_S, WINDOW_S)
-    low, high = found
-    usable = (
-        all(type(length) in (int, float) for length in found) and 0 < low <= high <= MOST_CLIP_S
-    )
-    return (float(low), float(high)) if usable else (WINDOW_S, WINDOW_S)
 
 
 @dataclass

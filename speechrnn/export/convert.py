@@ -18,6 +18,7 @@ from pathlib import Path
 from typing import Any
 
 from speechrnn.bundle import load_bundle
+from speechrnn.decoding.detect import clip_lengths_s
 from speechrnn.extras import require_training
 from speechrnn.flatbuffer import Graph
 
@@ -45,7 +46,7 @@ def convert(
 
     from speechrnn.export.graph import answer
 
-    model, _ = load_bundle(bundle)
+    model, info = load_bundle(bundle)
 
     def serving(name: str, size: int) -> bytes:
         return to_flatbuffer(
@@ -63,7 +64,8 @@ def convert(
     if streaming:
         from speechrnn.export.streaming import LOOK_AHEAD_S, endpoint, plan_stream
 
-        plan = plan_stream(model, LOOK_AHEAD_S if look_ahead_s is None else look_ahead_s)
+        look_ahead_s = LOOK_AHEAD_S if look_ahead_s is None else look_ahead_s
+        plan = plan_stream(model, look_ahead_s, pooled_s=clip_lengths_s(info.training)[1])
         both = Graph(flatbuffer)
         both.add_signature(Graph(to_flatbuffer("stream", *endpoint(model, plan), [model])))
         flatbuffer = both.to_bytes()

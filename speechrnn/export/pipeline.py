@@ -363,9 +363,9 @@ def _check_stream(recognizer: Recognizer, info: BundleInfo) -> None:
 
     waveform, _ = read_selftest(info.path)
     about = recognizer.metadata["streaming"]
-    if "look_ahead" in about:
-        samples = about["look_ahead"] * about["chunk"] // about["steps"] + about["context"]
-        waveform = waveform[:samples]
+    steps = [about[name] for name in ("pooled", "look_ahead") if about.get(name)]
+    if steps:
+        waveform = waveform[: min(steps) * about["chunk"] // about["steps"] + about["context"]]
     stream = Stream(recognizer)
     answers = [*stream.feed(waveform), *stream.finish()]
     found = answers[-1] if about["pooled"] else np.array(answers)

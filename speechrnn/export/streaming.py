@@ -25,13 +25,12 @@ from typing import Any
 import numpy as np
 import tensorflow as tf
 
+from speechrnn.decoding.detect import WINDOW_S
 from speechrnn.encoders.convolution import padded
 from speechrnn.encoders.subsampling import subsampled
 from speechrnn.export.graph import Direction, directions_of, step_of, with_replaced
 from speechrnn.model import ModelConfig, SpeechModel
 
-# What a classifier pools over: the recordings that it learns from are about as long.
-POOLED_S = 1.0
 # What a model of both directions sees beyond what it answers to, unless another is asked for.
 LOOK_AHEAD_S = 0.48
 
@@ -72,7 +71,9 @@ class Plan:
         return {**found, "look_ahead_s": round(self.look_ahead * step_s, 6)}
 
 
-def plan_stream(model: SpeechModel, look_ahead_s: float = LOOK_AHEAD_S) -> Plan:
+def plan_stream(
+    model: SpeechModel, look_ahead_s: float = LOOK_AHEAD_S, *, pooled_s: float = WINDOW_S
+) -> Plan:
     """How a model streams which is known to be able to.
 
     Args:
@@ -80,6 +81,7 @@ def plan_stream(model: SpeechModel, look_ahead_s: float = LOOK_AHEAD_S) -> Plan:
         look_ahead_s: Of a model of both directions: what it sees beyond the steps that it answers
             to, in whole steps. Its chunks are as long, so that each step is computed twice; with
             shorter ones it would be more often.
+        pooled_s: What a classifier pools over: as long as the recordings that it learnt from.
     """
     config = model.config
     features, stride = config.features, _stride(config)
@@ -92,7 +94,7 @@ def plan_stream(model: SpeechModel, look_ahead_s: float = LOOK_AHEAD_S) -> Plan:
     tracer = _Tracer(model, None, None, {}, look_ahead)
     tracer.encode(tf.zeros([1, context + steps * samples]))
     per_step = config.head.output_name == "log_probs"
-    pooled = 0 if per_step else round(POOLED_S * features.sample_rate_hz / samples)
+    pooled = 0 if per_step else max(1, round(pooled_s * features.sample_rate_hz / samples))
     states = tuple(tracer.shapes)
     if pooled:
         states += ((1, pooled + steps - 1, tracer.width),)

@@ -9,7 +9,8 @@ import numpy as np
 from ai_edge_litert.interpreter import Interpreter
 
 from speechrnn.decoding import Transcript, make_decoder
-from speechrnn.decoding.long import clip_lengths_s, transcribe_recording
+from speechrnn.decoding.detect import clip_lengths_s
+from speechrnn.decoding.long import transcribe_recording
 from speechrnn.errors import ModelError
 from speechrnn.quiet import quiet_stderr
 from speechrnn.runtime import selftest

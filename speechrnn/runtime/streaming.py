@@ -192,9 +192,10 @@ class StreamingRecognizer:
     Args:
         path: A .tflite made by ``speechrnn export``.
         num_threads: Threads of the interpreter.
-        config: How windows lie, what is averaged, and how long it is silent after an event. Of a
-            file exported with ``--streaming``, ``hop_s`` and ``window_s`` are the file's, and as
-            much time is averaged.
+        config: How windows lie, what is averaged, and how long it is silent after an event; by
+            default as the recordings that the model learnt from ask for. Of a file exported with
+            ``--streaming``, ``hop_s`` and ``window_s`` are the file's, and as much time is
+            averaged.
         threshold: The least confidence of an event, instead of the file's.
 
     Raises:
@@ -224,7 +225,8 @@ class StreamingRecognizer:
         self.labels, self.sample_rate_hz = self.recognizer.labels, self.recognizer.sample_rate_hz
         self.carries_state = "streaming" in self.recognizer.metadata
         self.of_sequences = self.recognizer.metadata["output"]["name"] == "log_probs"
-        self._config, self._first_s, self._unfilled = config or DetectorConfig(), 0.0, 0
+        self._config = config or DetectorConfig.of_clips(self.recognizer.clip_s)
+        self._first_s, self._unfilled = 0.0, 0
         self._source: Source
         if self.carries_state:
             self._source = stream = Stream(self.recognizer)

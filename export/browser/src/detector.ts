@@ -1,4 +1,6 @@
-/** Answers -> events: averaged, held against a threshold, silent for a second after each. */
+/** Answers -> events: averaged, held against a threshold, silent for a window after each. */
+
+import type { About } from './model-file';
 
 /** What was heard: a command, at the middle of its window; or an utterance, at its first word. */
 export interface Heard {
@@ -9,12 +11,22 @@ export interface Heard {
   spanS: [number, number];
 }
 
-// As speechrnn/decoding/detect.py has them, in seconds: windows, from one to the next, how much
-// of the answers is averaged, and how long it is silent after an event.
-export const WINDOW_S = 1.0;
-export const HOP_S = 0.2;
-const SMOOTHED_S = 0.4;
-const SILENT_S = 1.0;
+// As speechrnn/decoding/detect.py has them: windows that are averaged, the most seconds from one to the
+// next, the fewest that overlap, and what a file may say of the longest recordings that it learnt from.
+const [SMOOTHING, MOST_HOP_S, OVERLAPPING, MOST_CLIP_S] = [2, 0.2, 5, 10];
+
+/** How windows lie: each as long as the longest recordings that the model learnt from, and as long silent. */
+export interface WindowConfig {
+  windowS: number;
+  hopS: number;
+}
+
+export function windowsOf(about: About): WindowConfig {
+  const clip = about.training?.clip_s;
+  const [low, high] = Array.isArray(clip) && clip.length === 2 ? clip : [1, 1];
+  const windowS = 0 < low && low <= high && high <= MOST_CLIP_S ? high : 1;
+  return { windowS, hopS: Math.min(MOST_HOP_S, windowS / OVERLAPPING) };
+}
 
 /** Raises events from the answers to windows as they come. */
 export class Detector {
@@ -29,9 +41,10 @@ export class Detector {
     private readonly windowS: number,
     private readonly hopS: number,
     private readonly firstS: number,
+    windows: WindowConfig,
   ) {
-    this.smoothing = Math.max(1, rounded(SMOOTHED_S / hopS));
-    this.silent = Math.max(1, Math.ceil(SILENT_S / hopS - 1e-9));
+    this.smoothing = Math.max(1, rounded((SMOOTHING * windows.hopS) / hopS));
+    this.silent = Math.max(1, Math.ceil(windows.windowS / hopS - 1e-9));
   }
 
   push(probabilities: Float32Array, threshold: number): Heard | undefined {

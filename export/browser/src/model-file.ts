@@ -34,6 +34,8 @@ export interface About {
     pooled: number;
     states: number[][];
   };
+  /** Between which lengths in s nine of ten recordings lay that it learnt from. */
+  training?: { clip_s?: unknown };
   selftest?: { samples: number; probabilities: number[] | number[][]; tolerance: number };
   licence?: string;
   attribution?: string;

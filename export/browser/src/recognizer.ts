@@ -1,6 +1,6 @@
 /** A model that hears: samples in, events out. */
 
-import { Detector, HOP_S, type Heard, WINDOW_S, indexOfLargest } from './detector';
+import { Detector, type Heard, indexOfLargest, windowsOf } from './detector';
 import { Engine } from './engine';
 import type { About, ModelFile } from './model-file';
 import { Utterance, decode } from './sequences';
@@ -42,13 +42,14 @@ export class Recognizer {
   /** Forgets what was heard: the next samples begin anew. */
   reset(): void {
     const { streaming, steps } = this.about;
-    const hopS = streaming ? streaming.chunk / streaming.steps / this.rateHz : HOP_S;
-    const windowS = streaming ? Math.max(1, streaming.pooled) * hopS : WINDOW_S;
+    const windows = windowsOf(this.about);
+    const hopS = streaming ? streaming.chunk / streaming.steps / this.rateHz : windows.hopS;
+    const windowS = streaming ? Math.max(1, streaming.pooled) * hopS : windows.windowS;
     const firstS = streaming ? (steps?.first_s ?? 0) - hopS / 2 : 0;
     this.source = streaming
       ? new Stream(this.engine, this.about)
-      : new Windows(this.engine, this.about, Math.round(WINDOW_S * this.rateHz), HOP_S * this.rateHz);
-    this.detector = new Detector(this.about.labels, windowS, hopS, firstS);
+      : new Windows(this.engine, this.about);
+    this.detector = new Detector(this.about.labels, windowS, hopS, firstS, windows);
     this.utterance = new Utterance(this.about, hopS);
     // The first answer that has all of its window is of so many steps.
     this.unfilled = streaming ? Math.max(0, streaming.pooled - 1) : 0;

@@ -1,6 +1,6 @@
 /** Sound as it comes -> answers to overlapping windows. As speechrnn/runtime/streaming.py has it. */
 
-import { rounded } from './detector';
+import { type WindowConfig, rounded, windowsOf } from './detector';
 import type { Engine } from './engine';
 import type { About } from './model-file';
 
@@ -16,24 +16,36 @@ export class Windows implements Source {
   private samples = new Float32Array(0);
   private dropped = 0;
   private windows = 0;
+  private readonly config: WindowConfig;
+  private readonly length: number;
 
   constructor(
     private readonly engine: Engine,
     private readonly about: About,
-    private readonly length: number,
-    private readonly hop: number,
-  ) {}
+  ) {
+    this.config = windowsOf(about);
+    this.length = rounded(this.config.windowS * this.rateHz);
+  }
+
+  private get rateHz(): number {
+    return this.about.features.sample_rate_hz;
+  }
+
+  /** The next window's first sample among those that wait; rounding does not add up. */
+  private get start(): number {
+    return rounded(this.windows * this.config.hopS * this.rateHz) - this.dropped;
+  }
 
   async feed(samples: Float32Array): Promise<Float32Array[]> {
     this.samples = joined(this.samples, samples);
     const answers = [];
     for (;;) {
-      const start = rounded(this.windows * this.hop) - this.dropped;
+      const start = this.start;
       if (start + this.length > this.samples.length) break;
       answers.push(await answerTo(this.engine, this.about, this.samples.slice(start, start + this.length)));
       this.windows++;
     }
-    const done = Math.min(rounded(this.windows * this.hop) - this.dropped, this.samples.length);
+    const done = Math.min(this.start, this.samples.length);
     this.samples = this.samples.slice(done);
     this.dropped += done;
     return answers;

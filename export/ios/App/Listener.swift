@@ -11,8 +11,8 @@ final class Listener {
 
   init(recognizer: Recognizer, threshold: Double) {
     self.recognizer = recognizer
-    windows = Windows(rateHz: recognizer.file.sampleRateHz)
-    commands = Commands(labels: recognizer.file.labels, threshold: threshold)
+    windows = Windows(model: recognizer.file)
+    commands = Commands(model: recognizer.file, threshold: threshold)
   }
 
   /// Asks for the microphone, and listens until `stop`.

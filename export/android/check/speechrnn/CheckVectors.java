@@ -32,15 +32,14 @@ public final class CheckVectors {
       byte[] content = Files.readAllBytes(path);
       ModelFile model = ModelFile.read(content);
       checkMetadata(content, model, vector);
-      boolean windows = vector.containsKey("events") && model.threshold == 0 && !model.ofSequences;
-      if (windows) {
+      if (vector.containsKey("windows")) {
         checkStream(folder, model, vector);
         streams++;
       }
     }
     checkRefusals(Files.readAllBytes(folder.resolve("tones.tflite")));
     checkJson();
-    check(streams >= 2, "at least two streams of windows");
+    check(streams >= 3, "at least three streams of windows");
     System.out.println(
         "metadata of " + models.size() + " models, events of " + streams + " streams, "
             + checks + " checks");
@@ -51,7 +50,8 @@ public final class CheckVectors {
     check(model.sampleRateHz == 16000 || model.sampleRateHz == 8000, "a rate");
     check(model.minSamples > 0 && model.minSamples < model.sampleRateHz, "fewest samples");
     String name = (String) vector.get("model");
-    check(model.threshold == (name.equals("tones") ? 0.6 : 0), "the threshold of " + name);
+    boolean picked = name.equals("tones") || name.equals("tones-windows");
+    check(model.threshold == (picked ? 0.6 : 0), "the threshold of " + name);
     check(model.ofSequences == name.equals("tones-sequences"), "what " + name + " answers");
     if (!model.ofSequences) {
       List<?> probabilities = list(vector.get("probabilities"));
@@ -71,8 +71,11 @@ public final class CheckVectors {
     check(waveform.length == ((Double) vector.get("samples")).intValue(), "samples");
     List<?> answers = list(vector.get("answers"));
     List<?> chunks = list(vector.get("chunks"));
-    Windows windows = new Windows(model.sampleRateHz);
-    Commands commands = new Commands(model.labels, (Double) vector.get("threshold"));
+    Map<?, ?> lie = map(vector.get("windows"));
+    check(model.windowS == (Double) lie.get("window_s"), "the length of a window");
+    check(Math.abs(model.hopS - (Double) lie.get("hop_s")) < TOLERANCE, "from one to the next");
+    Windows windows = new Windows(model);
+    Commands commands = new Commands(model, (Double) vector.get("threshold"));
     List<Commands.Event> events = new ArrayList<>();
     int place = 0;
     int heard = 0;
@@ -81,7 +84,7 @@ public final class CheckVectors {
       float[] chunk = Arrays.copyOfRange(waveform, place, Math.min(place + size, waveform.length));
       place += chunk.length;
       for (float[] window : windows.feed(chunk, chunk.length)) {
-        int first = (int) Math.round(heard * Windows.HOP_S * model.sampleRateHz);
+        int first = (int) Math.rint(heard * model.hopS * model.sampleRateHz);
         float[] expected = Arrays.copyOfRange(waveform, first, first + window.length);
         check(Arrays.equals(window, expected), "the samples of window " + heard);
         Commands.Event event = commands.hear(floats(list(answers.get(heard++))));

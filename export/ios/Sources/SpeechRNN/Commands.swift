@@ -1,4 +1,4 @@
-/// A command where the mean of the last answers reaches the threshold; then a second of rest.
+/// A command where the mean of the last answers reaches the threshold; then a window's rest.
 public struct Commands {
   /// A command, the middle of the window that raised it, and the confidence.
   public struct Event: Equatable {
@@ -8,16 +8,19 @@ public struct Commands {
   }
 
   static let smoothing = 2
-  static let refractoryS = 1.0
 
   private let labels: [String]
+  private let windowS: Double
+  private let hopS: Double
   private let threshold: Double
   private var recent: [[Float]] = []
   private var window = 0
   private var rest = 0
 
-  public init(labels: [String], threshold: Double) {
-    self.labels = labels
+  public init(model: ModelFile, threshold: Double) {
+    self.labels = model.labels
+    self.windowS = model.windowS
+    self.hopS = model.hopS
     self.threshold = threshold
   }
 
@@ -35,8 +38,8 @@ public struct Commands {
     window += 1
     let label = labels[best]
     guard now >= rest, confidence >= threshold, Commands.isCommand(label) else { return nil }
-    rest = now + max(1, Int((Commands.refractoryS / Windows.hopS - 1e-9).rounded(.up)))
-    let timeS = Double(now) * Windows.hopS + Windows.windowS / 2
+    rest = now + max(1, Int((windowS / hopS - 1e-9).rounded(.up)))
+    let timeS = Double(now) * hopS + windowS / 2
     return Event(text: label, timeS: timeS, confidence: confidence)
   }
 

@@ -21,6 +21,10 @@ public struct ModelFile {
   public let threshold: Double
   /// Whether it answers with sequences, which this client does not read.
   public let ofSequences: Bool
+  /// Length of a window: as long as the longest recordings that it learnt from.
+  public let windowS: Double
+  /// From one window to the next.
+  public let hopS: Double
 
   /// Checks that a file is ours, whole, and of a format that is known here.
   public init(content: Data) throws {
@@ -60,6 +64,16 @@ public struct ModelFile {
     self.minSamples = minSamples
     self.threshold = (about["decision"] as? [String: Any])?["threshold"] as? Double ?? 0
     self.ofSequences = output["name"] as? String == "log_probs"
+    self.windowS = ModelFile.longestClipS(about["training"] as? [String: Any])
+    self.hopS = min(0.2, windowS / 5)
+  }
+
+  /// A second where it is not said.
+  private static func longestClipS(_ training: [String: Any]?) -> Double {
+    guard let clip = training?["clip_s"] as? [Double], clip.count == 2,
+      0 < clip[0], clip[0] <= clip[1], clip[1] <= 10
+    else { return 1 }
+    return clip[1]
   }
 
   /// An entry that is stored as it is, of the zip behind the flatbuffer; nil where none is.

@@ -1,20 +1,19 @@
 /// Overlapping windows of sound that comes in pieces of any size.
 public struct Windows {
-  public static let windowS = 1.0
-  public static let hopS = 0.2
-
   private let rateHz: Int
+  private let hopS: Double
   private let length: Int
   private var waiting: [Float] = []
   private var dropped = 0
   private var count = 0
 
-  public init(rateHz: Int) {
-    self.rateHz = rateHz
-    self.length = Int((Windows.windowS * Double(rateHz)).rounded(.toNearestOrEven))
+  public init(model: ModelFile) {
+    self.rateHz = model.sampleRateHz
+    self.hopS = model.hopS
+    self.length = Int((model.windowS * Double(rateHz)).rounded(.toNearestOrEven))
   }
 
-  /// The windows that these samples fill, a second each.
+  /// The windows that these samples fill.
   public mutating func feed(_ samples: [Float]) -> [[Float]] {
     waiting += samples
     var windows: [[Float]] = []
@@ -30,6 +29,6 @@ public struct Windows {
 
   /// The next window's first sample among those that wait; rounding does not add up.
   private var start: Int {
-    Int((Double(count) * Windows.hopS * Double(rateHz)).rounded(.toNearestOrEven)) - dropped
+    Int((Double(count) * hopS * Double(rateHz)).rounded(.toNearestOrEven)) - dropped
   }
 }

@@ -4,10 +4,9 @@ import java.util.ArrayDeque;
 import java.util.Deque;
 import java.util.List;
 
-/** A command where the mean of the last answers reaches the threshold; then a second of rest. */
+/** A command where the mean of the last answers reaches the threshold; then a window's rest. */
 public final class Commands {
   private static final int SMOOTHING = 2;
-  private static final double REFRACTORY_S = 1.0;
 
   /** A command, the middle of the window that raised it, and the confidence. */
   public static final class Event {
@@ -23,13 +22,17 @@ public final class Commands {
   }
 
   private final List<String> labels;
+  private final double windowS;
+  private final double hopS;
   private final double threshold;
   private final Deque<float[]> recent = new ArrayDeque<>();
   private long window;
   private long rest;
 
-  public Commands(List<String> labels, double threshold) {
-    this.labels = labels;
+  public Commands(ModelFile model, double threshold) {
+    this.labels = model.labels;
+    this.windowS = model.windowS;
+    this.hopS = model.hopS;
     this.threshold = threshold;
   }
 
@@ -50,8 +53,8 @@ public final class Commands {
     }
     long now = window++;
     if (now < rest || !(confidence >= threshold) || !isCommand(labels.get(best))) return null;
-    rest = now + Math.max(1, (long) Math.ceil(REFRACTORY_S / Windows.HOP_S - 1e-9));
-    return new Event(labels.get(best), now * Windows.HOP_S + Windows.WINDOW_S / 2, confidence);
+    rest = now + Math.max(1, (long) Math.ceil(windowS / hopS - 1e-9));
+    return new Event(labels.get(best), now * hopS + windowS / 2, confidence);
   }
 
   /** Labels such as _silence_ and _unknown_ are none. */

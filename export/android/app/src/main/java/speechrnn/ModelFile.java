@@ -29,6 +29,12 @@ public final class ModelFile {
   /** Whether it answers with sequences, which this client does not read. */
   public final boolean ofSequences;
 
+  /** Length of a window: as long as the longest recordings that it learnt from. */
+  public final double windowS;
+
+  /** From one window to the next. */
+  public final double hopS;
+
   private ModelFile(byte[] model, List<String> labels, Map<?, ?> about) throws Refused {
     this.model = model;
     this.labels = Collections.unmodifiableList(labels);
@@ -38,6 +44,23 @@ public final class ModelFile {
     boolean decided = decision instanceof Map && ((Map<?, ?>) decision).containsKey("threshold");
     this.threshold = decided ? number((Map<?, ?>) decision, "threshold") : 0;
     this.ofSequences = "log_probs".equals(mapping(about, "output").get("name"));
+    this.windowS = longestClipS(about.get("training"));
+    this.hopS = Math.min(0.2, windowS / 5);
+  }
+
+  /** A second where it is not said. */
+  private static double longestClipS(Object training) {
+    Object clip = training instanceof Map ? ((Map<?, ?>) training).get("clip_s") : null;
+    if (!(clip instanceof List) || ((List<?>) clip).size() != 2) return 1;
+    Object low = ((List<?>) clip).get(0);
+    Object high = ((List<?>) clip).get(1);
+    boolean usable =
+        low instanceof Double
+            && high instanceof Double
+            && 0 < (Double) low
+            && (Double) low <= (Double) high
+            && (Double) high <= 10;
+    return usable ? (Double) high : 1;
   }
 
   /** Checks that a file is ours, whole, and of a format that is known here. */

@@ -6,21 +6,20 @@ import java.util.List;
 
 /** Overlapping windows of sound that comes in pieces of any size. */
 public final class Windows {
-  public static final double WINDOW_S = 1.0;
-  public static final double HOP_S = 0.2;
-
   private final int rateHz;
+  private final double hopS;
   private final int length;
   private float[] waiting = new float[0];
   private long dropped;
   private long count;
 
-  public Windows(int rateHz) {
-    this.rateHz = rateHz;
-    this.length = (int) Math.rint(WINDOW_S * rateHz);
+  public Windows(ModelFile model) {
+    this.rateHz = model.sampleRateHz;
+    this.hopS = model.hopS;
+    this.length = (int) Math.rint(model.windowS * rateHz);
   }
 
-  /** The windows that these samples fill, a second each. */
+  /** The windows that these samples fill. */
   public List<float[]> feed(float[] samples, int size) {
     int before = waiting.length;
     waiting = Arrays.copyOf(waiting, before + size);
@@ -39,6 +38,6 @@ public final class Windows {
 
   /** The next window's first sample among those that wait; rounding does not add up. */
   private int start() {
-    return (int) ((long) Math.rint(count * HOP_S * rateHz) - dropped);
+    return (int) ((long) Math.rint(count * hopS * rateHz) - dropped);
   }
 }

@@ -33,8 +33,8 @@ class Listening(
     }
 
     private fun hear(record: AudioRecord) {
-        val windows = Windows(recognizer.file.sampleRateHz)
-        val commands = Commands(recognizer.file.labels, threshold)
+        val windows = Windows(recognizer.file)
+        val commands = Commands(recognizer.file, threshold)
         val raw = ShortArray(recognizer.file.sampleRateHz / CHUNKS_PER_S)
         val samples = FloatArray(raw.size)
         record.startRecording()
