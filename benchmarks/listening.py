@@ -1,0 +1,72 @@
+"""How long a window should be: commands missed in front of noise, by the length of the windows.
+
+    python benchmarks/listening.py MODEL --data DATA --background NOISE [--write]
+
+What ``speechrnn evaluate --background`` measures, with windows of so many times the longest
+recordings that the model learnt from (nine of ten are no longer), each a fifth further, at most
+0.2 s, and no second event for as long as a window. The threshold of each is the lowest that keeps to
+the budget of false alarms, so that missed commands compare.
+"""
+
+from __future__ import annotations
+
+import argparse
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+
+sys.path.insert(0, str(Path(__file__).parent))
+from provenance import append_table
+
+from speechrnn.background import BackgroundTest, load_background, measure_background
+from speechrnn.datasets.reading import read_some
+from speechrnn.decoding.detect import DetectorConfig
+from speechrnn.recognize import load_model
+
+FACTORS = (0.5, 0.75, 1.0, 1.5, 2.0)
+RESULTS = Path(__file__).parent / "results" / "listening.md"
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("model", metavar="MODEL")
+    parser.add_argument("--data", required=True, metavar="DATA", help="commands")
+    parser.add_argument("--background", required=True, metavar="NOISE", help="without commands")
+    parser.add_argument("--most", type=int, metavar="N", help="commands, spread evenly")
+    parser.add_argument("--false-alarms-per-hour", type=float, default=0.0, metavar="N")
+    parser.add_argument("--write", action="store_true", help=f"append to {RESULTS.name}")
+    options = parser.parse_args()
+    lines: list[str] = []
+    for line in table(options):
+        print(line, flush=True)
+        lines.append(line)
+    if options.write:
+        append_table(RESULTS, "\n".join(lines), ["ai-edge-litert", "numpy"])
+
+
+def table(options: argparse.Namespace) -> Iterator[str]:
+    """The rows as they are measured."""
+    model = load_model(options.model)
+    commands = [
+        (row.text, waveform)
+        for row, waveform in read_some(options.data, model.sample_rate_hz, options.most)
+    ]
+    shortest_s, longest_s = model.clip_s
+    yield f"Learnt from recordings of {shortest_s:g} to {longest_s:g} s.\n"
+    yield "| of the longest | window s | threshold | false alarms | missed % |"
+    yield "|---:|---:|---:|---:|---:|"
+    for factor in FACTORS:
+        config = DetectorConfig.of_clips((shortest_s, factor * longest_s))
+        budget = options.false_alarms_per_hour
+        test = BackgroundTest(options.background, budget, detector=config)
+        found = measure_background(model, load_background(test, model), commands, test)
+        sure = found["threshold"] is not None
+        yield f"| {factor:g} | {config.window_s:.2f} | " + (
+            f"{found['threshold']:g} | {found['false_alarms']} | {100 * found['missed']:.1f} |"
+            if sure
+            else "none keeps to the budget | | |"
+        )
+
+
+if __name__ == "__main__":
+    main()
