@@ -4,8 +4,8 @@
 
 What ``speechrnn evaluate --background`` measures, with windows of so many times the longest
 recordings that the model learnt from (nine of ten are no longer), each a fifth further, at most
-0.2 s, and no second event for as long as a window. The threshold of each is the lowest that keeps to
-the budget of false alarms, so that missed commands compare.
+0.2 s, and no second event for as long as a window. The threshold of each is the lowest that keeps
+to the budget of false alarms, so that missed commands compare.
 """
 
 from __future__ import annotations

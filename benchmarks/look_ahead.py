@@ -4,9 +4,9 @@
 
 Each recording is a stream of its own, in pieces of 20 ms. Of a model of sequences all answers are
 decoded together, and word errors counted; of a classifier the last one counts, which is to as much
-as it pools over. Late is how long after a step its answer comes at most, because chunks are as long as the
-look-ahead; what the convolutions see ahead is not in it. Times are of one thread, for a second of
-sound, whole and stream in turn, each recording once.
+as it pools over. Late is how long after a step its answer comes at most, because chunks are as long
+as the look-ahead; what the convolutions see ahead is not in it. Times are of one thread, for a
+second of sound, whole and stream in turn, each recording once.
 """
 
 from __future__ import annotations
