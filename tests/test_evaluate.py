@@ -462,7 +462,7 @@ def test_json_on_standard_output_stays_json_when_a_threshold_is_picked(
         (("--noise", "{empty}"), "empty: folder without recordings, expected sound files in it"),
         (("--background", "{empty}"), "empty: folder without recordings"),
         (("--noise", "{zeros}"), "zeros.wav: holds nothing but zeros, expected noise that can be"),
-        (("--background", "{short}"), "short.wav: is too short for a background: 0.50 s, expected"),
+        (("--background", "{short}"), "short.wav: is too short for a background: 0.20 s, expected"),
         (("--noise", "{text}"), "text.wav: cannot be read as audio"),
         (("--report", "{text}"), "text.wav: is a file, expected a folder for report.html"),
         (
@@ -480,7 +480,7 @@ def test_a_call_that_cannot_work_is_one_line_and_status_2(
     options: tuple[str, ...], words: str,
 ) -> None:  # fmt: skip
     write_audio("zeros.wav", np.zeros(16000), TINY_RATE_HZ)
-    write_audio("short.wav", tone(440, 0.5, TINY_RATE_HZ), TINY_RATE_HZ)
+    write_audio("short.wav", tone(440, 0.2, TINY_RATE_HZ), TINY_RATE_HZ)
     (tmp_path / "text.wav").write_text("no audio", encoding="utf-8")
     (tmp_path / "empty").mkdir()
     names = {"gone": "gone", "empty": "empty"} | {n: f"{n}.wav" for n in ("zeros", "short", "text")}
