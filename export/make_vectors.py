@@ -5,8 +5,8 @@
 Run by ``make vectors``; two minutes. The words are those of data/sample. Two small models of tones
 are trained here, at another rate and with labels of two words and of other letters: a classifier
 with a threshold of its own, that streams and that is asked about windows of its own length, and a
-model of sequences that streams. With
---keep-models those that are there stay. What the file says: export/README.md.
+model of sequences that streams. With --keep-models those that are there stay. What the file says:
+export/README.md.
 """
 
 from __future__ import annotations
