@@ -16,7 +16,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).parent))
-from provenance import append_table
+from provenance import append_table, printed
 
 from speechrnn.background import BackgroundTest, load_background, measure_background
 from speechrnn.datasets.reading import read_some
@@ -36,12 +36,9 @@ def main() -> None:
     parser.add_argument("--false-alarms-per-hour", type=float, default=0.0, metavar="N")
     parser.add_argument("--write", action="store_true", help=f"append to {RESULTS.name}")
     options = parser.parse_args()
-    lines: list[str] = []
-    for line in table(options):
-        print(line, flush=True)
-        lines.append(line)
+    text = printed(table(options))
     if options.write:
-        append_table(RESULTS, "\n".join(lines), ["ai-edge-litert", "numpy"])
+        append_table(RESULTS, text, ["ai-edge-litert", "numpy"])
 
 
 def table(options: argparse.Namespace) -> Iterator[str]:

@@ -8,10 +8,19 @@ import os
 import platform
 import subprocess
 import sys
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 
 from speechrnn.machine import processor
+
+
+def printed(rows: Iterable[str]) -> str:
+    """The rows of a table, each printed as soon as it is measured; all of them as one text."""
+    kept = []
+    for row in rows:
+        print(row, flush=True)
+        kept.append(row)
+    return "\n".join(kept)
 
 
 def append_table(file: Path, table: str, packages: Sequence[str]) -> None:

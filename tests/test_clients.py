@@ -4,6 +4,7 @@ import hashlib
 import importlib.util
 import itertools
 import json
+import math
 import re
 import subprocess
 import sys
@@ -14,6 +15,7 @@ import numpy as np
 import pytest
 
 from speechrnn.audio import load_waveform
+from speechrnn.decoding.detect import clip_lengths_s
 from speechrnn.runtime import Recognizer, StreamingRecognizer
 
 EXPORT = Path(__file__).parents[1] / "export"
@@ -152,6 +154,23 @@ def test_the_script_for_boards_listens_to_what_is_piped():
 
 def test_the_script_for_boards_refuses_what_is_wrong(tmp_path):
     assert check_clients.check_refusals([sys.executable, BOARD], tmp_path) >= 20
+
+
+@pytest.mark.parametrize(
+    "training",
+    [
+        *({"clip_s": pair} for pair in ([0.4, 0.9], [1, 2], [0.5, 10.0])),
+        *({"clip_s": wrong} for wrong in (None, 2.0, "12", [], [2.0], [1.0, 2.0, 3.0])),
+        *({"clip_s": wrong} for wrong in (["1.0", "2.0"], [True, True], [0.0, 2.0], [2.0, 1.0])),
+        *({"clip_s": wrong} for wrong in ([math.nan, 2.0], [0.5, math.inf], {"0": 1.0, "1": 2.0})),
+        *({}, None, "clip_s"),
+    ],
+)
+def test_windows_of_the_script_for_boards_are_as_long_as_ours(training):
+    spec = importlib.util.spec_from_file_location("listen", BOARD)
+    listen = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(listen)
+    assert listen.longest_clip_s({"training": training}) == clip_lengths_s(training)[1]
 
 
 @pytest.mark.parametrize(

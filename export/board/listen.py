@@ -80,11 +80,14 @@ def read_wav(path, rate_hz, longest_s):
 
 def longest_clip_s(about):
     """Length of the longest recordings that a model learnt from; a second where it is not said."""
-    try:
-        low, high = map(float, about["training"]["clip_s"])
-    except (KeyError, TypeError, ValueError):
+    training = about.get("training")
+    lengths = training.get("clip_s") if isinstance(training, dict) else None
+    if not isinstance(lengths, list) or len(lengths) != 2:
         return 1.0
-    return high if 0 < low <= high <= 10 else 1.0
+    if not all(type(length) in (int, float) for length in lengths):
+        return 1.0
+    low, high = lengths
+    return float(high) if 0 < low <= high <= 10 else 1.0
 
 
 class Model:

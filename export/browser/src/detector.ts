@@ -23,7 +23,8 @@ export interface WindowConfig {
 
 export function windowsOf(about: About): WindowConfig {
   const clip = about.training?.clip_s;
-  const [low, high] = Array.isArray(clip) && clip.length === 2 ? clip : [1, 1];
+  const numbers = Array.isArray(clip) && clip.length === 2 && clip.every((length) => typeof length === 'number');
+  const [low, high] = numbers ? clip : [1, 1];
   const windowS = 0 < low && low <= high && high <= MOST_CLIP_S ? high : 1;
   return { windowS, hopS: Math.min(MOST_HOP_S, windowS / OVERLAPPING) };
 }

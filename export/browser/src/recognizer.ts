@@ -48,7 +48,7 @@ export class Recognizer {
     const firstS = streaming ? (steps?.first_s ?? 0) - hopS / 2 : 0;
     this.source = streaming
       ? new Stream(this.engine, this.about)
-      : new Windows(this.engine, this.about);
+      : new Windows(this.engine, this.about, windows);
     this.detector = new Detector(this.about.labels, windowS, hopS, firstS, windows);
     this.utterance = new Utterance(this.about, hopS);
     // The first answer that has all of its window is of so many steps.

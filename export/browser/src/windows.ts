@@ -1,6 +1,6 @@
 /** Sound as it comes -> answers to overlapping windows. As speechrnn/runtime/streaming.py has it. */
 
-import { type WindowConfig, rounded, windowsOf } from './detector';
+import { type WindowConfig, rounded } from './detector';
 import type { Engine } from './engine';
 import type { About } from './model-file';
 
@@ -16,14 +16,13 @@ export class Windows implements Source {
   private samples = new Float32Array(0);
   private dropped = 0;
   private windows = 0;
-  private readonly config: WindowConfig;
   private readonly length: number;
 
   constructor(
     private readonly engine: Engine,
     private readonly about: About,
+    private readonly config: WindowConfig,
   ) {
-    this.config = windowsOf(about);
     this.length = rounded(this.config.windowS * this.rateHz);
   }
 
