@@ -25,6 +25,8 @@ if TYPE_CHECKING:
 
 # Sound is handed over in chunks of so many a second.
 CHUNKS_PER_S = 40
+# How much sound of a microphone may wait for the model; what comes then is left out.
+MOST_WAITING_S = 30
 # The level meter: from silence to full scale, and how often it is drawn.
 METER_CELLS, METER_FLOOR_DB, METER_S = 30, -60.0, 0.1
 
@@ -148,13 +150,24 @@ def _microphone(device: str | None, rate_hz: int) -> Iterator[np.ndarray]:
             f"arecord -q -f S16_LE -r {rate_hz} -c 1 -t raw | speechrnn listen F.tflite"
         ) from error
     coming: queue.Queue[Any] = queue.Queue()
+    is_behind = False
     chosen = int(device) if device is not None and device.isdigit() else device
 
     def hear(samples: Any, frames: int, times: Any, status: Any) -> None:
+        nonlocal is_behind
         del frames, times
         if status:
             complain(f"the microphone: {status}")  # what was lost in between
-        coming.put(samples[:, 0].copy())
+        waiting = coming.qsize()
+        if not is_behind and waiting >= MOST_WAITING_S * CHUNKS_PER_S:
+            complain(
+                f"the microphone: {MOST_WAITING_S} s of sound wait, so what it hears is left out "
+                "until they are done; expected a model that keeps up, or fewer other programs"
+            )
+            is_behind = True
+        is_behind = is_behind and waiting > 0
+        if not is_behind:
+            coming.put(samples[:, 0].copy())
 
     try:
         stream = sounddevice.InputStream(

@@ -85,19 +85,20 @@ class FakeSoundDevice(types.ModuleType):
     def __init__(self, samples: np.ndarray, wrong: str = "") -> None:
         super().__init__("sounddevice")
         self.asked: dict[str, Any] = {}
+        self.hear: Callable[..., None]
         outer = self
 
         class InputStream:
             def __init__(self, *, callback: Callable[..., None], **settings: Any) -> None:
                 if wrong:
                     raise outer.PortAudioError(wrong)
-                outer.asked, self._callback = settings, callback
+                outer.asked, outer.hear = settings, callback
 
             def __enter__(self) -> None:
                 size = outer.asked["blocksize"]
                 for first in range(0, len(samples), size):
                     block = samples[first : first + size, None].astype(np.float32)
-                    self._callback(block, len(block), None, "")
+                    outer.hear(block, len(block), None, "")
 
             def __exit__(self, *_: object) -> None:
                 pass
@@ -143,6 +144,38 @@ def test_a_microphone_is_heard_until_ctrl_c(
     monkeypatch.setitem(sys.modules, "sounddevice", chosen)
     run_cli(*asked, "--device", "3")
     assert chosen.asked["device"] == 3
+
+
+def test_a_model_that_falls_behind_a_microphone_leaves_sound_out_and_says_so(
+    tiny_tflite: Path, run_cli: Run, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    fed: list[float] = []
+
+    class Heard:
+        def __init__(self, *_: object, **__: object) -> None:
+            self.sample_rate_hz, self.of_sequences = TINY_RATE_HZ, False
+            self.recognizer = types.SimpleNamespace(threshold=0.5)
+
+        def feed(self, samples: np.ndarray) -> list[Any]:
+            fed.append(float(samples[0]))
+            if len(fed) == most:  # nothing waits any more
+                fake.hear(np.full((size, 1), -1.0), size, None, "")
+            return []
+
+        def finish(self) -> list[Any]:
+            return []
+
+    size = TINY_RATE_HZ // listen_command.CHUNKS_PER_S
+    most = listen_command.MOST_WAITING_S * listen_command.CHUNKS_PER_S
+    chunks = np.arange(most + 5, dtype=np.float32)
+    fake = FakeSoundDevice(np.repeat(chunks, size))
+    monkeypatch.setitem(sys.modules, "sounddevice", fake)
+    monkeypatch.setattr("speechrnn.runtime.StreamingRecognizer", Heard)
+    use_terminal(monkeypatch)
+    until_the_end(monkeypatch)
+    result = run_cli("listen", tiny_tflite)
+    assert fed == [*range(most), -1]
+    assert result.err.count("30 s of sound wait") == 1
 
 
 def test_a_microphone_that_cannot_be_opened_is_one_line(
