@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any, cast
 
 from speechrnn.cli_options import amount, share
 from speechrnn.commands import OK, complain, refuse_folder
-from speechrnn.errors import ConfigError, MissingExtraError
+from speechrnn.errors import ConfigError, MissingExtraError, OutputError
 
 if TYPE_CHECKING:
     import numpy as np
@@ -57,6 +57,8 @@ def listen(options: argparse.Namespace) -> int:
         )
     if options.device is not None and options.from_file is not None:
         raise ConfigError("--device is a microphone and --from-file a recording; pass one of them")
+    if sys.stdout is None:
+        raise OutputError("standard output: is closed, expected somewhere to write events")
     refuse_folder(options.model)
     from speechrnn.runtime import StreamingRecognizer
 
@@ -179,6 +181,7 @@ def _microphone(device: str | None, rate_hz: int) -> Iterator[np.ndarray]:
             callback=hear,
             finished_callback=lambda: coming.put(None),
         )
+        stream.start()  # here, because another program may hold it
     except (sounddevice.PortAudioError, ValueError) as error:
         reason = str(error).strip().splitlines()[0]
         raise ConfigError(
@@ -187,11 +190,13 @@ def _microphone(device: str | None, rate_hz: int) -> Iterator[np.ndarray]:
         ) from error
 
     def chunks() -> Iterator[np.ndarray]:
-        with stream:
+        try:
             while True:
                 if (samples := coming.get()) is None:
                     raise ConfigError("the microphone: stopped by itself; is it still connected?")
                 yield samples
+        finally:
+            stream.close()
 
     return chunks()
 

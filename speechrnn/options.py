@@ -11,6 +11,8 @@ from speechrnn.errors import ConfigError
 
 # The largest seed that numpy and Keras both take.
 MOST_SEED = 2**32 - 1
+# Prefixes: more cost gigabytes, and find nothing more.
+MOST_BEAM = 10_000
 # Settings that name files.
 FILES = ("grammar", "lm", "rescore")
 # Settings, and what they are of.
@@ -68,6 +70,8 @@ class Guidance:
             value = getattr(self, name)
             if not (math.isfinite(value) and value >= low):
                 raise ConfigError(f"--{_option(name)} {value}: expected {_range(low)}")
+        if self.beam > MOST_BEAM:
+            raise ConfigError(f"--beam {self.beam}: expected at most {MOST_BEAM:,} prefixes")
         margin, more = self.grammar_margin, self.grammar_margin_per_symbol
         if margin is not None and not (margin >= 0 or (more and math.isfinite(margin))):
             raise ConfigError(

@@ -160,13 +160,20 @@ def test_a_file_that_states_no_lengths_learnt_from_a_second(training) -> None:
     assert clip_lengths_s(training) == (1.0, 1.0)
 
 
+@pytest.mark.parametrize("longest_s", [0.4, 1.0, 2.0])
+def test_a_word_that_every_window_around_it_is_sure_of_is_one_event(longest_s):
+    config = DetectorConfig.of_clips((longest_s, longest_s))
+    holding = round(longest_s / config.hop_s)  # all of a word that is as long as a hop
+    assert len(found([SILENCE] * 2 + [GO] * holding + [SILENCE] * 9, 0.4, config)) == 1
+
+
 @pytest.mark.parametrize(
     ("clip_s", "expected"),
     [
         ((1.0, 1.0), DetectorConfig()),
-        ((0.3, 0.5), DetectorConfig(0.5, 0.1, refractory_s=0.5)),
-        ((1.0, 2.0), DetectorConfig(2.0, 0.2, refractory_s=2.0)),
-        ((10.0, 10.0), DetectorConfig(10.0, 0.2, refractory_s=10.0)),
+        ((0.3, 0.5), DetectorConfig(0.5, 0.1, refractory_s=0.6)),
+        ((1.0, 2.0), DetectorConfig(2.0, 0.2, refractory_s=2.2)),
+        ((10.0, 10.0), DetectorConfig(10.0, 0.2, refractory_s=10.2)),
     ],
 )
 def test_a_window_is_as_long_as_the_longest_that_was_learnt(clip_s, expected):

@@ -246,6 +246,14 @@ def test_the_header_may_lack_its_semicolon_and_have_a_comment_before_it():
     assert accepts(compiled(text), ids("off"))
 
 
+def test_what_looks_like_a_comment_in_tags_and_quotes_is_none():
+    text = 'on {see http://x/y} /* no tag */ | "off" {a /* b */} // nor this\n'
+    for written in (text, f"#JSGF V1.0; grammar g; public <state> = {text};"):
+        grammar = compiled(written)
+        assert accepts(grammar, ids("on"))
+        assert accepts(grammar, ids("off"))
+
+
 def test_a_command_of_several_words_may_be_one_symbol():
     spelling = Spelling(Labels(("in", "out", "zoom in", "zoom out", "now")), "words")
     for text in ("zoom (in | out) now", 'zoom in now | "zoom out" now'):

@@ -238,6 +238,7 @@ def test_a_margin_is_stored_in_the_bundle_and_goes_into_the_file(tmp_path: Path)
     ("settings", "named"),
     [
         ({"beam": -1}, "--beam -1"),
+        ({"beam": 10**8}, "--beam 100000000: expected at most 10,000 prefixes"),
         ({"lm_weight": float("nan")}, "--lm-weight nan"),
         ({"boost": float("inf"), "hot_words": ["yes"]}, "--boost inf"),
         ({"grammar_margin": -1.0}, "--grammar-margin -1.0"),
@@ -290,6 +291,12 @@ def test_records_hold_slots_where_there_is_a_grammar(tmp_path: Path, run_cli: Ru
 def test_an_answer_of_another_kind_is_refused():
     with pytest.raises(ModelError, match="'spectrum'"):
         make_decoder("spectrum", {}, LABELS, StepClock(0, 1), Decision())
+
+
+@pytest.mark.parametrize("head", [{}, {"symbols": "phones"}, {"symbols": None}])
+def test_symbols_of_another_kind_are_refused(head: dict[str, str | None]):
+    with pytest.raises(ModelError, match="expected words or characters"):
+        make_decoder("log_probs", head, LABELS, StepClock(0, 1), Decision())
 
 
 def test_lm_refuses_to_overwrite_and_reads_standard_input(

@@ -82,10 +82,11 @@ class FakeSoundDevice(types.ModuleType):
     class PortAudioError(Exception):
         pass
 
-    def __init__(self, samples: np.ndarray, wrong: str = "") -> None:
+    def __init__(self, samples: np.ndarray, wrong: str = "", held: str = "") -> None:
         super().__init__("sounddevice")
         self.asked: dict[str, Any] = {}
         self.hear: Callable[..., None]
+        self.is_closed = False
         outer = self
 
         class InputStream:
@@ -94,14 +95,16 @@ class FakeSoundDevice(types.ModuleType):
                     raise outer.PortAudioError(wrong)
                 outer.asked, outer.hear = settings, callback
 
-            def __enter__(self) -> None:
+            def start(self) -> None:
+                if held:
+                    raise outer.PortAudioError(held)
                 size = outer.asked["blocksize"]
                 for first in range(0, len(samples), size):
                     block = samples[first : first + size, None].astype(np.float32)
                     outer.hear(block, len(block), None, "")
 
-            def __exit__(self, *_: object) -> None:
-                pass
+            def close(self) -> None:
+                outer.is_closed = True
 
         self.InputStream = InputStream
 
@@ -175,6 +178,7 @@ def test_a_model_that_falls_behind_a_microphone_leaves_sound_out_and_says_so(
     until_the_end(monkeypatch)
     result = run_cli("listen", tiny_tflite)
     assert fed == [*range(most), -1]
+    assert fake.is_closed
     assert result.err.count("30 s of sound wait") == 1
 
 
@@ -188,10 +192,24 @@ def test_a_microphone_that_cannot_be_opened_is_one_line(
     assert result.status == 2
     assert f"cannot be opened at {TINY_RATE_HZ} Hz ({wrong})" in result.err
     assert "--from-file" in result.err
+    held = FakeSoundDevice(np.zeros(0), held="Device unavailable")
+    monkeypatch.setitem(sys.modules, "sounddevice", held)
+    result = run_cli("listen", tiny_tflite, "--threshold", 0.5)
+    assert result.status == 2
+    assert f"cannot be opened at {TINY_RATE_HZ} Hz (Device unavailable)" in result.err
     monkeypatch.setitem(sys.modules, "sounddevice", None)
     result = run_cli("listen", tiny_tflite, "--threshold", 0.5)
     assert result.status == 2
     assert "pip install 'speechrnn[listen]'" in result.err
+
+
+def test_a_closed_standard_output_is_refused_before_anything_is_heard(
+    tiny_tflite: Path, recording: Path, run_cli: Run, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("sys.stdout", None)
+    result = run_cli("listen", tiny_tflite, "--from-file", recording)
+    assert result.status == 2
+    assert "standard output: is closed" in result.err
 
 
 def test_a_level_meter_is_drawn_on_a_terminal_alone(

@@ -378,6 +378,28 @@ def test_commands_in_noise_are_each_found_once() -> None:
     assert_heard(transcribe_waveform(Commands(), noisy), said, noisy)
 
 
+@dataclass
+class Short(Commands):
+    """Sure of a word in every window that holds all of it, whatever else it holds."""
+
+    def answer(self, waveform: np.ndarray) -> np.ndarray:
+        frames = heard(waveform, FRAME)
+        for first, last in runs(frames):
+            if frames[first] > 0 and first > 0 and last < len(frames):
+                return np.eye(len(COMMANDS), dtype=np.float32)[1 + frames[first]]
+        return np.eye(len(COMMANDS), dtype=np.float32)[1]
+
+
+@pytest.mark.parametrize("said_s", [0.2, 0.4, 0.6])
+def test_a_short_command_in_noise_without_a_pause_is_found_once(said_s: float) -> None:
+    sounds = [("?", 1.8), ("go", said_s), ("?", 1.8)]
+    waveform, (said,) = recording([("", 1.5), *sounds, ("", 1.5)])
+    (word,) = transcribe_waveform(Short(), waveform).words
+    assert word.text == said.text
+    assert word.start < said.end_s
+    assert word.end > said.start_s
+
+
 def test_labels_of_silence_and_of_other_sounds_are_no_words() -> None:
     waveform, said = recording([("", 1), ("?", 0.4), ("", 1), ("go", 0.4), ("", 1), ("?", 3)])
     found = transcribe_waveform(Commands(), waveform)

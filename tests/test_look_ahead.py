@@ -318,7 +318,7 @@ def test_events_are_those_of_a_second_that_ends_at_each_step():
     found = [event for chunk in cut(waveform, [333]) for event in heard.feed(chunk)]
     found += heard.finish()
     answers = streamed(heard.recognizer, waveform, [len(waveform)])
-    config = DetectorConfig(window_s=1.0, hop_s=0.04, smoothing=10, refractory_s=1.0)
+    config = DetectorConfig(window_s=1.0, hop_s=0.04, smoothing=10, refractory_s=1.2)
     detector = Detector(LABELS, 0.3, config, first_s=0.0125 - 0.02)
     expected = [event for answer in answers[24:] if (event := detector.push(answer))]
     assert found == expected

@@ -223,11 +223,11 @@ def steps_saying(*symbols: int) -> list[np.ndarray]:
     return list(rows)
 
 
-def utterance() -> _Utterance:
+def utterance(threshold: float = 0.0) -> _Utterance:
     recognizer = Recognizer(streaming_file("spectral", "ctc"))
     decoder = recognizer.decoder
     assert isinstance(decoder, SequenceDecoder)
-    return _Utterance(decoder, 0.04, 0.0)
+    return _Utterance(decoder, 0.04, threshold)
 
 
 def test_a_pause_of_a_second_ends_an_utterance_and_times_are_the_stream_s():
@@ -241,6 +241,13 @@ def test_a_pause_of_a_second_ends_an_utterance_and_times_are_the_stream_s():
     assert found[len(first) - 1].words[0].start == pytest.approx(50 * 0.04, abs=0.05)
     later = found[len(first) + 35].words[0]
     assert later.start == pytest.approx((len(first) + 10) * 0.04, abs=0.05)
+    assert hearing.end() is None
+
+
+def test_an_utterance_in_doubt_is_none():
+    hearing = utterance(threshold=1.0)
+    assert not any(hearing.hear(step) for step in steps_saying(1, 1, 0, 2, *[0] * 25))
+    list(map(hearing.hear, steps_saying(1, 1)))
     assert hearing.end() is None
 
 

@@ -64,6 +64,17 @@ Transcriber._hear = lambda self, job: job.task.source.name == 'b' and time.sleep
     assert time.monotonic() - started < SLOW_S / 3
 
 
+def test_what_keeps_a_process_from_opening_the_model_is_said(
+    tiny_tflite: Path, folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    code = "from speechrnn.transcribe.setup import Setup\nSetup.transcriber = lambda self: {}['it']"
+    in_each_worker(monkeypatch, tmp_path / "site", code)
+    worker = Process(Setup(str(tiny_tflite)))
+    with pytest.raises(ModelError, match=r"tflite: KeyError: 'it'"):
+        list(worker.run([task(folder / "00.wav")]))
+    worker.close()
+
+
 def test_a_process_that_was_closed_is_not_started_again(tiny_tflite: Path, folder: Path) -> None:
     worker = Process(Setup(str(tiny_tflite)))
     list(worker.run([task(folder / "00.wav")]))
@@ -374,12 +385,12 @@ def test_a_microphone_that_is_unplugged_is_one_line(
         def __init__(self, **settings: Any) -> None:
             self.gone = settings.get("finished_callback")
 
-        def __enter__(self) -> None:
+        def start(self) -> None:
             if self.gone is None:
                 pytest.fail("nobody would be told")
             self.gone()
 
-        def __exit__(self, *_: object) -> None:
+        def close(self) -> None:
             pass
 
     fake = types.ModuleType("sounddevice")

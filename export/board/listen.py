@@ -224,10 +224,10 @@ class Carried:
 
 
 class Commands:
-    """A command where the mean of the last answers reaches the threshold; then a window's rest."""
+    """A command where the mean of the last answers reaches the threshold; then a rest."""
 
     def __init__(self, model, source, threshold):
-        self.refractory_s = model.window_s
+        self.refractory_s = model.window_s + model.hop_s  # in which a mean may hold the same word
         self.labels, self.threshold, self.source = model.labels, threshold, source
         self.recent, self.unfilled, self.window, self.rest = [], source.unfilled, 0, 0
 

@@ -131,7 +131,7 @@ struct Carried : Source {
 
 // ---------------------------------------------------------------- answers -> events
 
-// A command where the mean of the last answers reaches the threshold; then a window's rest.
+// A command where the mean of the last answers reaches the threshold; then a rest.
 struct Commands : Hearing {
   Commands(const Model& model, const Source& source, double threshold)
       : model(model), source(source), threshold(threshold), unfilled(source.unfilled) {}
@@ -150,7 +150,8 @@ struct Commands : Hearing {
     const bool is_command = label.front() != '_' || label.back() != '_';
     const int64_t now = window++;
     if (now < rest || !is_command || !(confidence >= threshold)) return {};
-    rest = now + std::max(int64_t{1}, int64_t(std::ceil(model.window_s / source.hop_s - 1e-9)));
+    const double rest_s = model.window_s + (kSmoothing - 1) * model.hop_s;
+    rest = now + std::max(int64_t{1}, int64_t(std::ceil(rest_s / source.hop_s - 1e-9)));
     const double time_s = source.first_s + now * source.hop_s + source.window_s / 2;
     return {{label, std::max(0.0, time_s), confidence}};
   }

@@ -14,9 +14,9 @@ from speechrnn.decoding.decision import Decision
 from speechrnn.decoding.margin import Margin
 from speechrnn.decoding.sequence import SequenceDecoder
 from speechrnn.decoding.transcript import Transcript
-from speechrnn.errors import ModelError
+from speechrnn.errors import LabelError, ModelError
 from speechrnn.labels import Labels
-from speechrnn.spelling import Spelling
+from speechrnn.spelling import Spelling, check_symbols
 
 
 class Decoder(Protocol):
@@ -93,10 +93,15 @@ def make_decoder(
         decision: What its confidences are worth.
 
     Raises:
-        ModelError: An answer that this version does not know.
+        ModelError: An answer, or symbols, that this version does not know.
     """
     if kind == "probabilities":
         return LabelDecoder(labels)
     if kind == "log_probs":
-        return SequenceDecoder(Spelling(labels, head["symbols"]), clock, decision)
+        symbols = head.get("symbols", "none")
+        try:
+            check_symbols(symbols)
+        except LabelError as error:
+            raise ModelError(f"the model's head: {error}") from error
+        return SequenceDecoder(Spelling(labels, symbols), clock, decision)
     raise ModelError(f"the model answers with {kind!r}; this speechrnn does not know what that is")

@@ -21,6 +21,7 @@ from speechrnn.labels import Labels
 WINDOW_S, MOST_CLIP_S = 1.0, 10.0
 # From one window to the next: at least so many that overlap, and at most so many seconds.
 OVERLAPPING, HOP_S = 5, 0.2
+SMOOTHING = 2
 
 
 def clip_lengths_s(training: Any) -> tuple[float, float]:
@@ -51,8 +52,8 @@ class DetectorConfig:
 
     window_s: float = WINDOW_S
     hop_s: float = HOP_S
-    smoothing: int = 2
-    refractory_s: float = WINDOW_S
+    smoothing: int = SMOOTHING
+    refractory_s: float = WINDOW_S + (SMOOTHING - 1) * HOP_S
 
     def __post_init__(self) -> None:
         if not 0 < self.hop_s <= self.window_s:
@@ -69,10 +70,12 @@ class DetectorConfig:
     def of_clips(cls, clip_s: tuple[float, float]) -> DetectorConfig:
         """For a model that learnt from recordings between these lengths.
 
-        A window holds the longest; a command stays in windows for as long as one is.
+        A window holds the longest; a command stays in windows for as long as one is, and in
+        averages for as long as they reach back.
         """
         longest = clip_s[1]
-        return cls(longest, min(HOP_S, longest / OVERLAPPING), refractory_s=longest)
+        hop_s = min(HOP_S, longest / OVERLAPPING)
+        return cls(longest, hop_s, refractory_s=longest + (SMOOTHING - 1) * hop_s)
 
     def window_samples(self, sample_rate_hz: int) -> int:
         """Length of a window in samples."""

@@ -26,7 +26,8 @@ from speechrnn.errors import ConfigError
 from speechrnn.labels import normalise_text
 
 HEADER = re.compile(r"\ufeff?\s*#JSGF\b[^;\n]*;?")
-COMMENT = re.compile(r"//[^\n]*|/\*.*?\*/", re.DOTALL)
+# Also what holds no comments, though it may look so.
+COMMENT = re.compile(r'(?P<kept>\{(?:\\.|[^}\\\n])*\}|"[^"\n]*")|//[^\n]*|/\*.*?\*/', re.DOTALL)
 LEXEME = re.compile(
     r'(?P<space>\s+)|(?P<rule><[^<>\s]+>)|(?P<tag>\{(?:\\.|[^}\\])*\})|(?P<quoted>"[^"]*")'
     r"|(?P<weight>/[^/\s]*/)|(?P<sign>[()\[\]|*+=;])|(?P<word>[^\s()\[\]{}|*+=;<>/\"]+)"
@@ -108,7 +109,7 @@ def parse_grammar(text: str, name: str = "grammar") -> Rules:
     Raises:
         ConfigError: A syntax error, an unknown, unreachable or cyclic rule, or nothing to say.
     """
-    plain = COMMENT.sub(lambda found: "\n" * found.group().count("\n"), text)
+    plain = COMMENT.sub(lambda found: found["kept"] or "\n" * found[0].count("\n"), text)
     header = HEADER.match(plain)
     rules = _read_jsgf(plain[header.end() :], name) if header else _read_phrases(plain, name)
     _check(rules, name)

@@ -43,8 +43,9 @@ SHIFTS_S = (-0.1, 0.0, 0.1)
 # Kept on both sides of a command that is shorter than a window.
 COMMAND_MARGIN_S = 0.05
 # Along a longer piece: from a window to the next, and the least confidence, if the model's
-# threshold is no higher; commands are no closer than half a window.
-HOP_S, LEAST_CONFIDENCE = 0.1, 0.5
+# threshold is no higher; commands are no closer than half a window, and where all windows between
+# say the same no closer than so much of one.
+HOP_S, LEAST_CONFIDENCE, SAME_WORD = 0.1, 0.5, 0.65
 
 # Of sequences: a pause that ends an utterance, and what is kept around one.
 UTTERANCE_PAUSE_S, UTTERANCE_MARGIN_S = 0.6, 0.25
@@ -259,7 +260,8 @@ def _commands_within(model: Answering, piece: Piece, free_from: int) -> tuple[li
     found: list[int] = []
     for place in sorted(sure, key=lambda i: -heard[i].confidence):
         if starts[place] >= free_from and all(
-            abs(starts[place] - starts[other]) >= width // 2 for other in found
+            abs(starts[place] - starts[other]) >= _apart(heard, place, other, width)
+            for other in found
         ):
             found.append(place)
     words = [
@@ -267,6 +269,17 @@ def _commands_within(model: Answering, piece: Piece, free_from: int) -> tuple[li
         for i in sorted(found)
     ]
     return words, starts[max(found)] + width // 2 if found else free_from
+
+
+def _apart(heard: Sequence[Transcript], one: int, other: int, width: int) -> int:
+    """Least samples between windows that say two commands.
+
+    A short word lies whole in windows over much of their width, and is as sure in the last as in
+    the first: where all between two say the same, they are one word unless they are far apart.
+    """
+    between = heard[min(one, other) : max(one, other) + 1]
+    is_one = all(window.text == between[0].text for window in between)
+    return round(SAME_WORD * width) if is_one else width // 2
 
 
 def _filled(window: np.ndarray, min_samples: int) -> np.ndarray:

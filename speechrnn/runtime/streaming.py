@@ -360,7 +360,7 @@ class _Utterance:
         return None
 
     def end(self) -> Transcript | None:
-        """The utterance so far, if anything was said."""
+        """The utterance so far, if anything was said that is sure enough."""
         steps, said, first_s = self._steps, bool(self._ids), self._before * self._step_s
         self._before += len(steps)
         self._forget()
@@ -368,7 +368,7 @@ class _Utterance:
             return None
         duration_s = (len(steps) + 1) * self._step_s
         found = self._decoder.decode(np.array(steps), duration_s, threshold=self._threshold)
-        return found.later(first_s)
+        return found.later(first_s) if found.text else None
 
 
 def _checked(samples: np.ndarray) -> np.ndarray:

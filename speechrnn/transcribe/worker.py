@@ -13,7 +13,7 @@ import sys
 import time
 from typing import BinaryIO
 
-from speechrnn.errors import SpeechRNNError
+from speechrnn.errors import ModelError, SpeechRNNError
 from speechrnn.transcribe.setup import Setup
 from speechrnn.transcribe.tasks import Finished
 
@@ -33,8 +33,10 @@ def serve(incoming: BinaryIO, outgoing: BinaryIO) -> None:
         return
     try:
         transcriber = setup.transcriber()
-    except SpeechRNNError as error:
-        pickle.dump((type(error), str(error)), outgoing)
+    except Exception as error:  # else all that is known of it is that this process ended
+        known = isinstance(error, SpeechRNNError)
+        said = str(error) if known else f"{setup.model}: {type(error).__name__}: {error}"
+        pickle.dump((type(error) if known else ModelError, said), outgoing)
         outgoing.flush()
         return
     pickle.dump(None, outgoing)

@@ -1,4 +1,4 @@
-/** Answers -> events: averaged, held against a threshold, silent for a window after each. */
+/** Answers -> events: averaged, held against a threshold, silent for a while after each. */
 
 import type { About } from './model-file';
 
@@ -15,7 +15,7 @@ export interface Heard {
 // next, the fewest that overlap, and what a file may say of the longest recordings that it learnt from.
 const [SMOOTHING, MOST_HOP_S, OVERLAPPING, MOST_CLIP_S] = [2, 0.2, 5, 10];
 
-/** How windows lie: each as long as the longest recordings that the model learnt from, and as long silent. */
+/** How windows lie: each as long as the longest recordings that the model learnt from. */
 export interface WindowConfig {
   windowS: number;
   hopS: number;
@@ -45,7 +45,9 @@ export class Detector {
     windows: WindowConfig,
   ) {
     this.smoothing = Math.max(1, rounded((SMOOTHING * windows.hopS) / hopS));
-    this.silent = Math.max(1, Math.ceil(windows.windowS / hopS - 1e-9));
+    // A word stays in windows for as long as one is, and in means of them for a hop longer.
+    const silentS = windows.windowS + (SMOOTHING - 1) * windows.hopS;
+    this.silent = Math.max(1, Math.ceil(silentS / hopS - 1e-9));
   }
 
   push(probabilities: Float32Array, threshold: number): Heard | undefined {

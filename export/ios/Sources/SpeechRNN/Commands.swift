@@ -1,4 +1,4 @@
-/// A command where the mean of the last answers reaches the threshold; then a window's rest.
+/// A command where the mean of the last answers reaches the threshold; then a rest.
 public struct Commands {
   /// A command, the middle of the window that raised it, and the confidence.
   public struct Event: Equatable {
@@ -38,7 +38,7 @@ public struct Commands {
     window += 1
     let label = labels[best]
     guard now >= rest, confidence >= threshold, Commands.isCommand(label) else { return nil }
-    rest = now + max(1, Int((windowS / hopS - 1e-9).rounded(.up)))
+    rest = now + max(1, Int(((windowS + hopS) / hopS - 1e-9).rounded(.up)))
     let timeS = Double(now) * hopS + windowS / 2
     return Event(text: label, timeS: timeS, confidence: confidence)
   }

@@ -4,7 +4,7 @@ import java.util.ArrayDeque;
 import java.util.Deque;
 import java.util.List;
 
-/** A command where the mean of the last answers reaches the threshold; then a window's rest. */
+/** A command where the mean of the last answers reaches the threshold; then a rest. */
 public final class Commands {
   private static final int SMOOTHING = 2;
 
@@ -53,7 +53,7 @@ public final class Commands {
     }
     long now = window++;
     if (now < rest || !(confidence >= threshold) || !isCommand(labels.get(best))) return null;
-    rest = now + Math.max(1, (long) Math.ceil(windowS / hopS - 1e-9));
+    rest = now + Math.max(1, (long) Math.ceil((windowS + hopS) / hopS - 1e-9));
     return new Event(labels.get(best), now * hopS + windowS / 2, confidence);
   }
 
