@@ -71,7 +71,9 @@ def train(options: argparse.Namespace) -> int:
         )
     from speechrnn.checkpoint import checkpoint_path, is_finished
 
-    if options.resume and is_finished(options.out):
+    # A checkpoint beside it is of a training that was to replace it.
+    unfinished = checkpoint_path(options.out).exists()
+    if options.resume and is_finished(options.out) and not unfinished:
         print(f"{options.out}: is finished, nothing to resume")
         return OK
     train_rows, val_rows = training_rows(options)

@@ -108,7 +108,7 @@ def _question(
     from speechrnn.training_options import public_name, recipe_of
 
     encoders = names_of(options.encoders, ENCODERS.names())
-    shared, own = _overrides(options.set, ENCODERS.names())
+    shared, own = _overrides(options.set, encoders, ENCODERS.names())
     recipe = recipe_of(argparse.Namespace(**{**vars(options), "set": shared}))
     train, val = rows
     if not val:
@@ -154,13 +154,18 @@ def seeds_of(text: str) -> tuple[int, ...]:
 
 
 def _overrides(
-    overrides: Sequence[str], encoders: Sequence[str]
+    overrides: Sequence[str], encoders: Sequence[str], known: Sequence[str]
 ) -> tuple[list[str], dict[str, list[str]]]:
     """What all share, and what is one encoder's own: ``--set lstm.num_layers=3``."""
     shared: list[str] = []
     own: dict[str, list[str]] = {}
     for override in overrides:
         section, _, rest = override.partition(".")
+        if section.strip() in set(known).difference(encoders):
+            raise ConfigError(
+                f"--set {override}: {section.strip()} is not compared, expected one of "
+                f"{', '.join(encoders)}; or add it to --encoders"
+            )
         if section.strip() in encoders:
             own.setdefault(section.strip(), []).append(rest)
         elif override.partition("=")[0].strip() == "train.seed":

@@ -10,6 +10,7 @@ from typing import Any
 import numpy as np
 
 from speechrnn.bundle import BundleInfo, load_bundle
+from speechrnn.encoders.normalisation import MOMENTUM, BatchNorm
 from speechrnn.errors import ConfigError, ModelError
 from speechrnn.gradient_flow import GradientFlow
 from speechrnn.gradient_rates import FEWEST_STEPS, Flow, verdict
@@ -99,6 +100,9 @@ def measure(
 ) -> list[Measurement]:
     """Every model over the beginnings of waveforms, so many frames of them.
 
+    A batch normalisation of first weights gets the statistics of the waveforms, as the first batch
+    of a training gives it: with those that it is made with, zeros and ones, no network learns.
+
     Args:
         models: Of one config, by what their weights are.
         frames: Lengths; see :func:`check_frames`.
@@ -106,6 +110,8 @@ def measure(
     """
     found = []
     config = next(iter(models.values())).config
+    if INITIAL in models:
+        settle(models[INITIAL], waveforms)
     flows = {weights: GradientFlow(model) for weights, model in models.items()}
     for weights, length in progress(
         [(weights, length) for weights in models for length in frames],
@@ -122,6 +128,17 @@ def measure(
             )
         found.append(Measurement(weights, length, config.num_steps(size), flow))
     return found
+
+
+def settle(model: SpeechModel, waveforms: np.ndarray) -> None:
+    """Give every batch normalisation of the encoder the statistics that it sees in waveforms."""
+    layers = [one for one in model.encoder._flatten_layers() if isinstance(one, BatchNorm)]
+    for layer in layers:
+        layer.momentum = 0.0
+    if layers:
+        model.encoder(model.front_end(waveforms), training=True)
+    for layer in layers:
+        layer.momentum = MOMENTUM
 
 
 def check_frames(config: ModelConfig, frames: Sequence[int]) -> None:

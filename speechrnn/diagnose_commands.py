@@ -207,8 +207,11 @@ def _print_rates(found: dict[str, Any]) -> None:
     for one in found["measurements"]:
         for layer in one["layers"]:
             rate = layer["decades_per_step"]
-            steps = f"{-1 / rate:.0f} steps" if rate < 0 else "-"
+            said, steps = f"{rate:+14.4f}", f"{-1 / rate:.0f} steps" if rate < 0 else "-"
+            if layer["verdict"] == "ends":
+                arrived = [place for place, norm in enumerate(layer["norms"]) if norm]
+                said, steps = f"{'-':>14}", f"none of it beyond {max(arrived, default=0)}"
             print(
                 f"  {one['frames']:6}  {one['steps']:5}  {one['weights']:7}  "
-                f"{layer['layer']:{width}}  {rate:+14.4f}   {steps:22}  {layer['verdict']}"
+                f"{layer['layer']:{width}}  {said}   {steps:22}  {layer['verdict']}"
             )

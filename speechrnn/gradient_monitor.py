@@ -10,7 +10,7 @@ import keras
 
 from speechrnn.datasets.batches import evaluation_batches
 from speechrnn.datasets.examples import Example
-from speechrnn.gradient_rates import FEWEST_STEPS, Verdict, verdict
+from speechrnn.gradient_rates import FEWEST_STEPS, STEEPEST_FALL, Verdict, verdict
 from speechrnn.model import SpeechModel
 from speechrnn.recipe import TrainConfig
 from speechrnn.spread import evenly
@@ -19,6 +19,8 @@ from speechrnn.spread import evenly
 NUM_EXAMPLES = 4
 # An error that does not reach back so far links no two sounds of a word.
 NEEDED_S = 1.0
+# Settings of encoders that make fewer steps of a recording.
+FEWER_STEPS = ("spectral_filters", "conv_stride", "stride", "frame_stride")
 # Of a layer's rate in the log.
 PREFIX = "gradient_rate/"
 
@@ -44,7 +46,10 @@ class GradientMonitor:
         self._flow: Any = None
 
     def measured(self, log: Log, epoch: int, epoch_steps: int) -> dict[str, float]:
-        """At the validation after an epoch: rates by their keys in the log; none if too early."""
+        """At the validation after an epoch: rates by their keys in the log; none if too early.
+
+        Nor of layers in which an error ends: they look back as far as they were made to.
+        """
         every = self._config.gradient_flow_steps
         if not every or keras.backend.backend() != "tensorflow" or self._num_steps < FEWEST_STEPS:
             return {}
@@ -56,7 +61,8 @@ class GradientMonitor:
         self._flow = self._flow or GradientFlow(self._model)
         rate_hz = self._model.config.features.sample_rate_hz
         (batch,) = evaluation_batches(self._examples, NUM_EXAMPLES, rate_hz)
-        return {PREFIX + flow.layer: round(flow.rate, 4) for flow in self._flow.measure(batch.x)}
+        flows = [flow for flow in self._flow.measure(batch.x) if flow.rate > STEEPEST_FALL]
+        return {PREFIX + flow.layer: round(flow.rate, 4) for flow in flows}
 
     def warning(self, log: Log) -> str | None:
         """A line if the newest two measurements are the first two to find the same fault."""
@@ -103,6 +109,9 @@ class GradientMonitor:
             found.append("shorter truncation (train.truncation_s)")
         if fault == "explodes":
             found.append("a lower train.learning_rate")
-        if fault == "vanishes":
-            found.append("fewer steps (encoder.spectral_filters or encoder.conv_stride)")
+        fewer = [f"encoder.{name}" for name in FEWER_STEPS if hasattr(encoder, name)]
+        if fault == "vanishes" and fewer:
+            found.append(f"fewer steps ({' or '.join(fewer)})")
+        if fault == "vanishes" and not found:
+            found.append("another encoder (encoder.type)")
         return found

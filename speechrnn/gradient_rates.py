@@ -7,7 +7,7 @@ from typing import Literal
 
 import numpy as np
 
-Verdict = Literal["vanishes", "explodes", "holds"]
+Verdict = Literal["vanishes", "explodes", "holds", "ends"]
 
 # Decades. What is left of an error is lost among the rounding errors of float32 beside what it
 # was, ...
@@ -18,6 +18,8 @@ EXPLODED = 3.0
 # are the steepest that can be told, and those up to the largest number the other way.
 SMALLEST = 1e-36
 STEEPEST_FALL, STEEPEST_RISE = -36.0, 38.0
+# What is 0 behind a larger norm was not rounded to it: a layer of a few steps sees no further.
+ROUNDED = 1e-18
 # Fewest steps that a rate is fitted to.
 FEWEST_STEPS = 3
 
@@ -31,7 +33,8 @@ class Flow:
         norms: float64 ``[steps]``: norm of the gradient so many steps before the last, which is
             the first of them; a mean over the recordings.
         rate: Change of log10 of the norm with each step further back, fitted to each recording;
-            the median of them. Negative where the error vanishes, positive where it explodes.
+            the median of them. Negative where the error vanishes, positive where it explodes;
+            ``STEEPEST_FALL`` where it ends, as with a convolution: there is no rate.
     """
 
     layer: str
@@ -41,6 +44,8 @@ class Flow:
 
 def verdict(rate: float, num_steps: int) -> Verdict:
     """What a rate makes of an error on its way over so many steps."""
+    if rate <= STEEPEST_FALL:
+        return "ends"
     decades = rate * num_steps
     if decades < VANISHED:
         return "vanishes"
@@ -61,12 +66,14 @@ def flow_of(layer: str, norms: np.ndarray, num_steps: np.ndarray) -> Flow:
 def fitted_rate(norms: np.ndarray) -> float:
     """Slope of log10 of norms, by least squares; those of nearly 0 do not count.
 
+    ``STEEPEST_FALL`` where they end.
+
     >>> round(fitted_rate(np.array([8.0, 4.0, 2.0, 1.0])), 3)
     -0.301
     """
     if not np.isfinite(norms).all():
         return STEEPEST_RISE
     places = np.flatnonzero(norms > SMALLEST)
-    if len(places) < 2:
+    if len(places) < 2 or (norms[-1] == 0 and norms[norms > 0].min() > ROUNDED):
         return STEEPEST_FALL
     return float(np.polyfit(places, np.log10(norms[places]), 1)[0])

@@ -11,6 +11,7 @@ gradients of :mod:`speechrnn.gradient_flow`, which are those of one layer after 
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable
 from dataclasses import dataclass
 
@@ -60,7 +61,7 @@ def measure_reach(model: SpeechModel, own: np.ndarray, other: np.ndarray) -> Rea
         autograph=False,
     )
     heard, instead = (np.asarray(model.front_end(waveforms)) for waveforms in (own, other))
-    longest = round(1000 * LONGEST_S / model.config.features.hop_ms)
+    longest = math.ceil(1000 * LONGEST_S / model.config.features.hop_ms)
     return reach_of(lambda frames: last(frames).numpy(), heard, instead, longest)
 
 

@@ -72,7 +72,8 @@ def draw_gradients(found: Mapping[str, Any], path: Path) -> None:
                 continue
             line = "-" if one["weights"] == "trained" else "--"
             for place, layer in enumerate(one["layers"]):
-                label = f"{layer['layer']}, {one['weights']}: {layer['decades_per_step']:+.3f}"
+                ends, rate = layer["verdict"] == "ends", layer["decades_per_step"]
+                label = f"{layer['layer']}, {one['weights']}: {'ends' if ends else f'{rate:+.3f}'}"
                 norms = np.array(layer["norms"])
                 steps = -np.arange(len(norms))
                 axes.plot(

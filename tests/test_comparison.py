@@ -537,6 +537,7 @@ def test_the_lock_is_held_by_what_a_killed_comparison_began(tmp_path: Path) -> N
         (("--params", "0"), "expected a whole number from 1 to"),
         (("--params", "9", "--match", "macs"), "not allowed with argument"),
         (("--encoders", "gru", "--set", "gru.uints=4"), "gru: encoder.uints: unknown setting"),
+        (("--encoders", "gru", "--set", "lstm.num_layers=3"), "lstm is not compared, expected one"),
     ],
 )
 def test_a_wrong_call_is_refused_before_anything_is_made(

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -17,6 +18,7 @@ from test_train import recipe as recipe_of_tones
 
 from speechrnn.bundle import read_log
 from speechrnn.datasets.manifest import read_data, split_by_speaker
+from speechrnn.diagnose import settle
 from speechrnn.encoders import ENCODERS
 from speechrnn.gradient_monitor import GradientMonitor
 from speechrnn.gradient_rates import (
@@ -68,6 +70,7 @@ def test_a_rate_does_not_count_what_float32_cannot_hold():
 def test_where_nothing_arrives_or_too_much_the_rate_is_the_steepest():
     assert fitted_rate(np.array([1.0, 0.0, 0.0])) == STEEPEST_FALL
     assert fitted_rate(np.array([1.0, np.inf, np.nan])) == STEEPEST_RISE
+    assert fitted_rate(np.array([1.0, 0.9, 0.5, 0.4, 0.0, 0.0])) == STEEPEST_FALL
 
 
 def test_a_verdict_is_about_rate_and_length():
@@ -75,6 +78,7 @@ def test_a_verdict_is_about_rate_and_length():
     assert verdict(-0.1, 100) == "vanishes"
     assert verdict(0.02, 100) == "holds"
     assert verdict(0.02, 1000) == "explodes"
+    assert verdict(STEEPEST_FALL, 3) == "ends"
 
 
 def test_rows_of_other_lengths_are_counted_from_their_ends():
@@ -159,6 +163,28 @@ def test_a_contracting_recurrence_vanishes_and_an_expanding_one_explodes():
         assert found.rate == pytest.approx(np.log10(gain), abs=1e-3)
 
 
+def test_an_error_ends_where_a_convolution_does():
+    model = model_of({"type": "ds_cnn", "width": 8, "num_layers": 2})
+    for flow in GradientFlow(model).measure(sound(60)):
+        assert flow.rate == STEEPEST_FALL
+        assert not flow.norms[-1]
+
+
+def test_first_weights_are_measured_with_the_statistics_of_a_first_batch():
+    """Then a pass as in training, but for dropout, and one as afterwards are the same."""
+    encoder = {"type": "gru", "units": 4, "num_layers": 1, "spectral_filters": 4, "dropout": 0.0}
+    sections = {"features": FEATURES, "encoder": encoder, "head": {"type": "classification"}}
+    model = build_model(ModelConfig.from_mapping(sections), LABELS)
+    waveforms = sound(40, rows=4)["waveform"]
+    frames = model.front_end(waveforms)
+    before = np.asarray(model.encoder(frames, training=False)[0])
+    settle(model, waveforms)
+    after = np.asarray(model.encoder(frames, training=False)[0])
+    assert np.abs(after - before).max() > 0.01
+    trained = np.asarray(model.encoder(frames, training=True)[0])
+    np.testing.assert_allclose(after, trained, atol=1e-5)
+
+
 # ------------------------------------------------------------------ while training
 
 
@@ -227,12 +253,17 @@ def test_two_measurements_that_agree_make_one_warning():
         (-0.9, {"type": "gru", "layer_norm": True}, {}, ["fewer steps"]),
         (0.9, {}, {"gradient_clip_norm": 0.0}, ["clipping", "gating", "shorter truncation"]),
         (0.9, {"type": "lstm"}, {}, ["normalisation", "shorter truncation"]),
+        (-0.9, {"type": "mhatt_rnn", "units": 4, "num_layers": 2}, {}, ["fewer steps"]),
+        (-0.9, {"type": "transformer", "width": 8, "num_heads": 2}, {}, ["fewer steps"]),
     ],
 )
 def test_a_warning_names_what_is_not_yet_done(
     rate: float, encoder: dict[str, Any], train: dict[str, Any], remedies: list[str]
 ):
-    line = monitor({**PLAIN, **encoder}, **train).warning(log_of(rate, rate)) or ""
+    watching = monitor(encoder if "num_heads" in encoder else {**PLAIN, **encoder}, **train)
+    line = watching.warning(log_of(rate, rate)) or ""
+    for setting in re.findall(r"encoder\.(\w+)", line):
+        assert setting == "type" or hasattr(watching._model.config.encoder, setting)
     every = ["clipping", "gating", "normalisation", "shorter truncation", "fewer steps"]
     named = [remedy for remedy in every if remedy in line]
     assert set(remedies) <= set(named)

@@ -197,6 +197,23 @@ def test_resume_of_a_finished_training_says_so(train: Callable, tmp_path: Path):
     assert read_bundle(tmp_path / "b").sha256 == before
 
 
+def test_a_training_that_was_to_replace_a_bundle_goes_on_where_it_was_killed(
+    train: Callable, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+):
+    assert train().status == 0
+    before = read_bundle(tmp_path / "b").sha256
+    longer = [
+        f"--set=train.{setting}" for setting in ("epochs=3", "batch_size=2", "checkpoint_s=0")
+    ]
+    with monkeypatch.context() as patched:
+        stop_training(patched, after=1, error=RuntimeError)
+        assert train(*longer, "--force").status != 0
+    assert read_bundle(tmp_path / "b").sha256 == before
+    result = train(*longer, "--resume")
+    assert result.status == 0, result.err
+    assert len(read_log(tmp_path / "b")) == 3
+
+
 def test_a_bundle_that_a_power_cut_damaged_is_no_end_of_its_training(
     train: Callable, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ):

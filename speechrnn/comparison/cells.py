@@ -14,7 +14,6 @@ from speechrnn.comparison.plan import Plan
 from speechrnn.comparison.process import Commands, printed
 from speechrnn.errors import SpeechRNNError
 from speechrnn.files import json_text, write_atomically
-from speechrnn.gradient_rates import STEEPEST_FALL
 
 RECORD, BUNDLE, EVALUATION = "cell.json", "bundle", "evaluation.json"
 # Where a record says what failed, and what that was: without the first there are no figures at all.
@@ -121,7 +120,7 @@ def _gradient_figures(plan: Plan, folder: Path, commands: Commands) -> dict[str,
         for one in found
         if one["weights"] == "trained"
         for layer in one["layers"]
-        if layer["decades_per_step"] > STEEPEST_FALL  # else no error comes that way at all
+        if layer["verdict"] != "ends"  # convolutions have no rate
     ]
     return {"gradient_rate": min(rates)} if rates else {}
 

@@ -38,7 +38,7 @@ class BatchNorm(layers.Layer):
     def __init__(self, sub_bands: int = 1, **kwargs: Any) -> None:
         super().__init__(**kwargs)
         self.supports_masking = True  # Keras' implicit masks are not used: lengths are explicit
-        self.sub_bands = sub_bands
+        self.sub_bands, self.momentum = sub_bands, MOMENTUM
 
     def build(self, values_shape: tuple[Any, ...]) -> None:
         """Make gain, offset and the running statistics, each ``[sub_bands, channels]``."""
@@ -64,7 +64,9 @@ class BatchNorm(layers.Layer):
         if training:
             mean, variance = self._moments(values, step_mask)
             for running, now in ((self.mean, mean), (self.variance, variance)):
-                running.assign(MOMENTUM * running + (1 - MOMENTUM) * ops.stop_gradient(now))
+                running.assign(
+                    self.momentum * running + (1 - self.momentum) * ops.stop_gradient(now)
+                )
         scale = self.gain * ops.rsqrt(variance + EPSILON)
         return values * self._by_band(scale) + self._by_band(self.offset - mean * scale)
 
