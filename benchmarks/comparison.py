@@ -31,7 +31,7 @@ from runs import Row, read_rows, recordings, speechrnn
 from speechrnn.comparison.cells import read_record
 from speechrnn.encoders import ENCODERS
 from speechrnn.machine import processor
-from speechrnn.runtime import Recognizer
+from speechrnn.runtime import Recognizer, read_metadata
 from speechrnn.speed import in_turn, sounds
 
 PARAMETERS = 500_000
@@ -99,6 +99,7 @@ def compared(data: Path, encoder: str, seed: int, folder: Path) -> Row:
         "multiply_adds": row["multiply_adds"],
         "bytes": {kind: row["files"][kind]["bytes"] for kind in row["files"]},
         "times_reference": times_reference(files),
+        "reference_parameters": read_metadata(REFERENCE).metadata["num_parameters"],
         "settings": list(settings),
         "commit": trained_by,
         "machine": processor(),
@@ -116,11 +117,13 @@ def times_reference(files: dict[str, Path]) -> Row:
 
 def make_table(rows: list[Row]) -> str:
     """Markdown: for each set of data its encoders, best first; means over the seeds."""
+    references = {row["reference_parameters"] for row in rows if "error" not in row}
     lines = [
         f"`python benchmarks/comparison.py`: {PARAMETERS:,} parameters each, preset `commands` "
         f"with {', '.join(f'`{setting}`' for setting in SETTINGS)}, measured on `val`; times of "
-        f"training, and of a second of sound against `{REFERENCE.name}`, in turn with it, are "
-        "those of the first seed: seeds may be of several machines.",
+        f"training, and of a second of sound against `{REFERENCE.name}` (with "
+        f"{' or '.join(f'{size:,}' for size in sorted(references))} parameters, as it was then), in "
+        "turn with it, are those of the first seed: seeds may be of several machines.",
         "",
         "| data | encoder | size | accuracy %, mean: each seed | parameters "
         "| multiply-adds of 1 s, M | dynamic kB | dynamic, float32 / reference | training s |",
