@@ -117,13 +117,13 @@ def times_reference(files: dict[str, Path]) -> Row:
 
 def make_table(rows: list[Row]) -> str:
     """Markdown: for each set of data its encoders, best first; means over the seeds."""
-    references = {row["reference_parameters"] for row in rows if "error" not in row}
+    references = {f"{row['reference_parameters']:,}" for row in rows if "error" not in row}
     lines = [
         f"`python benchmarks/comparison.py`: {PARAMETERS:,} parameters each, preset `commands` "
         f"with {', '.join(f'`{setting}`' for setting in SETTINGS)}, measured on `val`; times of "
         f"training, and of a second of sound against `{REFERENCE.name}` (with "
-        f"{' or '.join(f'{size:,}' for size in sorted(references))} parameters, as it was then), in "
-        "turn with it, are those of the first seed: seeds may be of several machines.",
+        f"{' or '.join(sorted(references))} parameters, as it was then), in turn with it, are "
+        "those of the first seed: seeds may be of several machines.",
         "",
         "| data | encoder | size | accuracy %, mean: each seed | parameters "
         "| multiply-adds of 1 s, M | dynamic kB | dynamic, float32 / reference | training s |",
