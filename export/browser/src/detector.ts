@@ -1,6 +1,6 @@
 /** Answers -> events: averaged, held against a threshold, silent for a while after each. */
 
-import type { About } from './model-file';
+import type { WindowConfig } from './model-file';
 
 /** What was heard: a command, at the middle of its window; or an utterance, at its first word. */
 export interface Heard {
@@ -11,23 +11,8 @@ export interface Heard {
   spanS: [number, number];
 }
 
-// As speechrnn/decoding/detect.py has them: windows that are averaged, the most seconds from one to the
-// next, the fewest that overlap, and what a file may say of the longest recordings that it learnt from.
-const [SMOOTHING, MOST_HOP_S, OVERLAPPING, MOST_CLIP_S] = [2, 0.2, 5, 10];
-
-/** How windows lie: each as long as the longest recordings that the model learnt from. */
-export interface WindowConfig {
-  windowS: number;
-  hopS: number;
-}
-
-export function windowsOf(about: About): WindowConfig {
-  const clip = about.training?.clip_s;
-  const numbers = Array.isArray(clip) && clip.length === 2 && clip.every((length) => typeof length === 'number');
-  const [low, high] = numbers ? clip : [1, 1];
-  const windowS = 0 < low && low <= high && high <= MOST_CLIP_S ? high : 1;
-  return { windowS, hopS: Math.min(MOST_HOP_S, windowS / OVERLAPPING) };
-}
+// Windows that are averaged, as speechrnn/decoding/detect.py has it.
+const SMOOTHING = 2;
 
 /** Raises events from the answers to windows as they come. */
 export class Detector {
@@ -46,8 +31,7 @@ export class Detector {
   ) {
     this.smoothing = Math.max(1, rounded((SMOOTHING * windows.hopS) / hopS));
     // A word stays in windows for as long as one is, and in means of them for a hop longer.
-    const silentS = windows.windowS + (SMOOTHING - 1) * windows.hopS;
-    this.silent = Math.max(1, Math.ceil(silentS / hopS - 1e-9));
+    this.silent = Math.max(1, Math.ceil((windows.windowS + (SMOOTHING - 1) * windows.hopS) / hopS - 1e-9));
   }
 
   push(probabilities: Float32Array, threshold: number): Heard | undefined {
@@ -61,8 +45,8 @@ export class Detector {
     if (window < this.quietBefore || !(confidence >= threshold) || !isCommand(text)) return undefined;
     this.quietBefore = window + this.silent;
     const beginS = this.firstS + window * this.hopS;
-    const timeS = Math.max(0, beginS + this.windowS / 2);
-    return { text, confidence, timeS, spanS: [beginS, beginS + this.windowS] };
+    const spanS: [number, number] = [beginS, beginS + this.windowS];
+    return { text, confidence, timeS: Math.max(0, beginS + this.windowS / 2), spanS };
   }
 }
 

@@ -48,6 +48,24 @@ export interface ModelFile {
   about: About;
 }
 
+// As speechrnn/decoding/detect.py has them: the most seconds from one window to the next, the fewest windows
+// that overlap, and what a file may say of the longest recordings that it learnt from.
+const [MOST_HOP_S, OVERLAPPING, MOST_CLIP_S] = [0.2, 5, 10];
+
+/** How windows lie: each as long as the longest recordings that the model learnt from. */
+export interface WindowConfig {
+  windowS: number;
+  hopS: number;
+}
+
+export function windowsOf(about: About): WindowConfig {
+  const clip = about.training?.clip_s;
+  const numbers = Array.isArray(clip) && clip.length === 2 && clip.every((length) => typeof length === 'number');
+  const [low, high] = numbers ? clip : [1, 1];
+  const windowS = 0 < low && low <= high && high <= MOST_CLIP_S ? high : 1;
+  return { windowS, hopS: Math.min(MOST_HOP_S, windowS / OVERLAPPING) };
+}
+
 /** One line for the person: what, got, expected, remedy. */
 export class ModelFileError extends Error {}
 

@@ -1,8 +1,8 @@
 /** A model that hears: samples in, events out. */
 
-import { Detector, type Heard, indexOfLargest, windowsOf } from './detector';
+import { Detector, type Heard, indexOfLargest } from './detector';
 import { Engine } from './engine';
-import type { About, ModelFile } from './model-file';
+import { type About, type ModelFile, windowsOf } from './model-file';
 import { Utterance, decode } from './sequences';
 import { Stream } from './stream';
 import { type Source, Windows, answerTo } from './windows';
@@ -46,9 +46,7 @@ export class Recognizer {
     const hopS = streaming ? streaming.chunk / streaming.steps / this.rateHz : windows.hopS;
     const windowS = streaming ? Math.max(1, streaming.pooled) * hopS : windows.windowS;
     const firstS = streaming ? (steps?.first_s ?? 0) - hopS / 2 : 0;
-    this.source = streaming
-      ? new Stream(this.engine, this.about)
-      : new Windows(this.engine, this.about, windows);
+    this.source = streaming ? new Stream(this.engine, this.about) : new Windows(this.engine, this.about, windows);
     this.detector = new Detector(this.about.labels, windowS, hopS, firstS, windows);
     this.utterance = new Utterance(this.about, hopS);
     // The first answer that has all of its window is of so many steps.

@@ -1,8 +1,8 @@
 /** Sound as it comes -> answers to overlapping windows. As speechrnn/runtime/streaming.py has it. */
 
-import { type WindowConfig, rounded } from './detector';
+import { rounded } from './detector';
 import type { Engine } from './engine';
-import type { About } from './model-file';
+import type { About, WindowConfig } from './model-file';
 
 export interface Source {
   /** The answers that these samples, at the model's rate, complete. */
@@ -23,24 +23,18 @@ export class Windows implements Source {
     private readonly about: About,
     private readonly config: WindowConfig,
   ) {
-    this.length = rounded(this.config.windowS * this.rateHz);
-  }
-
-  private get rateHz(): number {
-    return this.about.features.sample_rate_hz;
+    this.length = rounded(this.config.windowS * this.about.features.sample_rate_hz);
   }
 
   /** The next window's first sample among those that wait; rounding does not add up. */
   private get start(): number {
-    return rounded(this.windows * this.config.hopS * this.rateHz) - this.dropped;
+    return rounded(this.windows * this.config.hopS * this.about.features.sample_rate_hz) - this.dropped;
   }
 
   async feed(samples: Float32Array): Promise<Float32Array[]> {
     this.samples = joined(this.samples, samples);
     const answers = [];
-    for (;;) {
-      const start = this.start;
-      if (start + this.length > this.samples.length) break;
+    for (let start = this.start; start + this.length <= this.samples.length; start = this.start) {
       answers.push(await answerTo(this.engine, this.about, this.samples.slice(start, start + this.length)));
       this.windows++;
     }
