@@ -30,8 +30,8 @@ import numpy as np
 
 EXPORT = Path(__file__).parent
 VECTORS = EXPORT / "vectors"
-# The vectors may be another processor's, whose kernels round smaller weights' sums differently: up to
-# 3.7e-3 without AVX2, not at all with it.
+# The vectors may be another processor's, whose kernels round smaller weights' sums differently: by
+# up to 3.7e-3 without AVX2, not at all with it.
 TOLERANCE = 5e-3
 RATE_HZ = 16000
 # In which a client has started, and has heard a few seconds of sound.
