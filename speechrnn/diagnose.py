@@ -194,17 +194,21 @@ def describe(config: ModelConfig, source: str, found: Sequence[Measurement]) -> 
                 "weights": one.weights,
                 "frames": one.frames,
                 "steps": one.steps,
-                "layers": [
-                    {
-                        "layer": flow.layer,
-                        "decades_per_step": flow.rate,
-                        "decades_per_second": flow.rate / step_s,
-                        "verdict": verdict(flow.rate, one.steps - 1),
-                        "norms": [float(norm) for norm in flow.norms],
-                    }
-                    for flow in one.flows
-                ],
+                "layers": [_described(flow, step_s, one.steps) for flow in one.flows],
             }
             for one in found
         ],
+    }
+
+
+def _described(flow: Flow, step_s: float, num_steps: int) -> dict[str, Any]:
+    """A layer; without rates where an error ends."""
+    found = verdict(flow.rate, num_steps - 1)
+    rate = None if found == "ends" else flow.rate
+    return {
+        "layer": flow.layer,
+        "decades_per_step": rate,
+        "decades_per_second": None if rate is None else rate / step_s,
+        "verdict": found,
+        "norms": [float(norm) for norm in flow.norms],
     }

@@ -206,11 +206,11 @@ def _print_rates(found: dict[str, Any]) -> None:
     print(f"  frames  steps  weights  {'layer':{width}}  decades a step   of 10, 1 is left after")
     for one in found["measurements"]:
         for layer in one["layers"]:
-            rate = layer["decades_per_step"]
-            said, steps = f"{rate:+14.4f}", f"{-1 / rate:.0f} steps" if rate < 0 else "-"
-            if layer["verdict"] == "ends":
+            if (rate := layer["decades_per_step"]) is None:
                 arrived = [place for place, norm in enumerate(layer["norms"]) if norm]
                 said, steps = f"{'-':>14}", f"none of it beyond {max(arrived, default=0)}"
+            else:
+                said, steps = f"{rate:+14.4f}", f"{-1 / rate:.0f} steps" if rate < 0 else "-"
             print(
                 f"  {one['frames']:6}  {one['steps']:5}  {one['weights']:7}  "
                 f"{layer['layer']:{width}}  {said}   {steps:22}  {layer['verdict']}"

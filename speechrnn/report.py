@@ -72,8 +72,9 @@ def draw_gradients(found: Mapping[str, Any], path: Path) -> None:
                 continue
             line = "-" if one["weights"] == "trained" else "--"
             for place, layer in enumerate(one["layers"]):
-                ends, rate = layer["verdict"] == "ends", layer["decades_per_step"]
-                label = f"{layer['layer']}, {one['weights']}: {'ends' if ends else f'{rate:+.3f}'}"
+                rate = layer["decades_per_step"]
+                said = layer["verdict"] if rate is None else f"{rate:+.3f}"
+                label = f"{layer['layer']}, {one['weights']}: {said}"
                 norms = np.array(layer["norms"])
                 steps = -np.arange(len(norms))
                 axes.plot(

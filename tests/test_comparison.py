@@ -34,7 +34,6 @@ from speechrnn.comparison.table import COLUMNS, columns_of, markdown, mean_inter
 from speechrnn.config import read_toml
 from speechrnn.datasets.manifest import Utterance, read_data
 from speechrnn.errors import ConfigError, OutputError
-from speechrnn.gradient_rates import STEEPEST_FALL, verdict
 from speechrnn.labels import Labels
 from speechrnn.recipe import Recipe
 
@@ -87,8 +86,8 @@ class Pretended(Commands):
             Path(value["--json"]).write_text(json.dumps({"reach_s": reach_s}))
         elif words[0] == "diagnose":
             layers = [
-                {"decades_per_second": 25 * rate, "verdict": verdict(rate, 9)}
-                for rate in (-0.06, -0.02, STEEPEST_FALL)  # through the last comes nothing at all
+                {"decades_per_second": rate}
+                for rate in (-1.5, -0.5, None)  # in the last an error ends
             ]
             one = {"weights": "trained", "layers": layers}
             other = {"weights": "initial", "layers": [{**layers[0], "decades_per_second": -9.0}]}

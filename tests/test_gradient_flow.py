@@ -297,6 +297,18 @@ def test_a_bundle_is_measured_before_and_after(run_cli: Callable, tmp_path: Path
     assert result.out.count("bidirectional_0") == 4
 
 
+def test_where_an_error_ends_it_is_said_instead_of_a_rate(run_cli: Callable, tmp_path: Path):
+    narrow = ("--set=encoder.width=8", "--set=encoder.num_layers=2", "--frames", 60)
+    out = tmp_path / "out"
+    result = run_cli("diagnose", "gradients", "--encoder", "ds_cnn", *narrow, "--output", out)
+    assert result.status == 0, result.err
+    assert "none of it beyond" in result.out
+    (one,) = json.loads((out / "gradients.json").read_text())["measurements"]
+    assert {(layer["verdict"], layer["decades_per_step"]) for layer in one["layers"]} == {
+        ("ends", None)
+    }
+
+
 def test_an_encoder_is_measured_on_recordings(run_cli: Callable, tiny_data: Path):
     plain = ("encoder.units=4", "encoder.spectral_filters=0", "encoder.spectral_blocks=0")
     settings = [f"--set={setting}" for setting in plain]

@@ -120,7 +120,7 @@ def _gradient_figures(plan: Plan, folder: Path, commands: Commands) -> dict[str,
         for one in found
         if one["weights"] == "trained"
         for layer in one["layers"]
-        if layer["verdict"] != "ends"  # convolutions have no rate
+        if layer["decades_per_second"] is not None  # as of convolutions
     ]
     return {"gradient_rate": min(rates)} if rates else {}
 
