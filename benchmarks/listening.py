@@ -16,7 +16,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).parent))
-from provenance import append_table, printed
+from provenance import model_options, show_table
 
 from speechrnn.background import BackgroundTest, load_background, measure_background
 from speechrnn.datasets.reading import read_some
@@ -28,17 +28,12 @@ RESULTS = Path(__file__).parent / "results" / "listening.md"
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("model", metavar="MODEL")
-    parser.add_argument("--data", required=True, metavar="DATA", help="commands")
+    parser = model_options(__doc__.splitlines()[0], RESULTS)
     parser.add_argument("--background", required=True, metavar="NOISE", help="without commands")
-    parser.add_argument("--most", type=int, metavar="N", help="commands, spread evenly")
     parser.add_argument("--false-alarms-per-hour", type=float, default=0.0, metavar="N")
-    parser.add_argument("--write", action="store_true", help=f"append to {RESULTS.name}")
     options = parser.parse_args()
-    text = printed(table(options))
-    if options.write:
-        append_table(RESULTS, text, ["ai-edge-litert", "numpy"])
+    results = RESULTS if options.write else None
+    show_table(table(options), results, ["ai-edge-litert", "numpy"])
 
 
 def table(options: argparse.Namespace) -> Iterator[str]:

@@ -21,7 +21,7 @@ from pathlib import Path
 import numpy as np
 
 sys.path.insert(0, str(Path(__file__).parent))
-from provenance import append_table, printed
+from provenance import show_table
 
 from speechrnn.counting import error_rates
 from speechrnn.datasets.manifest import Utterance
@@ -44,9 +44,9 @@ def main() -> None:
     parser.add_argument("--quantize", default="none", metavar="KIND", help="default: none")
     parser.add_argument("--write", action="store_true", help=f"append to {RESULTS.name}")
     options = parser.parse_args()
-    text = printed(table(options.bundle, options.data, options.most, options.quantize))
-    if options.write:
-        append_table(RESULTS, text, ["tensorflow", "keras", "ai-edge-litert"])
+    rows = table(options.bundle, options.data, options.most, options.quantize)
+    results = RESULTS if options.write else None
+    show_table(rows, results, ["tensorflow", "keras", "ai-edge-litert"])
 
 
 def table(bundle: Path, data: str, most: int | None, quantize: str) -> Iterator[str]:

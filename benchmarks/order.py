@@ -15,7 +15,7 @@ from pathlib import Path
 import numpy as np
 
 sys.path.insert(0, str(Path(__file__).parent))
-from provenance import append_table, printed
+from provenance import model_options, show_table
 
 from speechrnn.datasets.reading import read_some
 from speechrnn.recognize import load_model
@@ -25,15 +25,10 @@ RESULTS = Path(__file__).parent / "results" / "order.md"
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("model", metavar="MODEL")
-    parser.add_argument("--data", required=True, metavar="DATA")
-    parser.add_argument("--most", type=int, metavar="N", help="recordings, spread evenly")
-    parser.add_argument("--write", action="store_true", help=f"append to {RESULTS.name}")
+    parser = model_options(__doc__.splitlines()[0], RESULTS)
     options = parser.parse_args()
-    text = printed(table(options))
-    if options.write:
-        append_table(RESULTS, text, ["ai-edge-litert", "numpy"])
+    results = RESULTS if options.write else None
+    show_table(table(options), results, ["ai-edge-litert", "numpy"])
 
 
 def table(options: argparse.Namespace) -> Iterator[str]:

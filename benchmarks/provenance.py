@@ -1,7 +1,8 @@
-"""Where a figure comes from: the heading under which a benchmark's table is kept."""
+"""How benchmarks are asked, and where a figure comes from: the heading of a table that is kept."""
 
 from __future__ import annotations
 
+import argparse
 import datetime
 import importlib.metadata
 import os
@@ -14,13 +15,24 @@ from pathlib import Path
 from speechrnn.machine import processor
 
 
-def printed(rows: Iterable[str]) -> str:
-    """The rows of a table, each printed as soon as it is measured; all of them as one text."""
+def model_options(description: str, results: Path) -> argparse.ArgumentParser:
+    """What a benchmark of a model takes: the model, recordings, and whether to keep the table."""
+    parser = argparse.ArgumentParser(description=description)
+    parser.add_argument("model", metavar="MODEL")
+    parser.add_argument("--data", required=True, metavar="DATA", help="commands")
+    parser.add_argument("--most", type=int, metavar="N", help="recordings, spread evenly")
+    parser.add_argument("--write", action="store_true", help=f"append to {results.name}")
+    return parser
+
+
+def show_table(rows: Iterable[str], results: Path | None, packages: Sequence[str]) -> None:
+    """Print each row as soon as it is measured, and add the table to a file of results, if any."""
     kept = []
     for row in rows:
         print(row, flush=True)
         kept.append(row)
-    return "\n".join(kept)
+    if results:
+        append_table(results, "\n".join(kept), packages)
 
 
 def append_table(file: Path, table: str, packages: Sequence[str]) -> None:

@@ -19,7 +19,7 @@ from speechrnn.spread import evenly
 NUM_EXAMPLES = 4
 # An error that does not reach back so far links no two sounds of a word.
 NEEDED_S = 1.0
-# Settings of encoders that make fewer steps of a recording.
+# Settings that make fewer steps of a recording; every encoder has some of them.
 FEWER_STEPS = ("spectral_filters", "conv_stride", "stride", "frame_stride")
 # Of a layer's rate in the log.
 PREFIX = "gradient_rate/"
@@ -109,9 +109,7 @@ class GradientMonitor:
             found.append("shorter truncation (train.truncation_s)")
         if fault == "explodes":
             found.append("a lower train.learning_rate")
-        fewer = [f"encoder.{name}" for name in FEWER_STEPS if hasattr(encoder, name)]
-        if fault == "vanishes" and fewer:
+        if fault == "vanishes":
+            fewer = [f"encoder.{name}" for name in FEWER_STEPS if hasattr(encoder, name)]
             found.append(f"fewer steps ({' or '.join(fewer)})")
-        if fault == "vanishes" and not found:
-            found.append("another encoder (encoder.type)")
         return found

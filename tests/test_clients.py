@@ -19,10 +19,19 @@ from speechrnn.decoding.detect import clip_lengths_s
 from speechrnn.runtime import Recognizer, StreamingRecognizer
 
 EXPORT = Path(__file__).parents[1] / "export"
-_SPEC = importlib.util.spec_from_file_location("check_clients", EXPORT / "check_clients.py")
-check_clients: Any = importlib.util.module_from_spec(_SPEC)
-_SPEC.loader.exec_module(check_clients)
 
+
+def module_of(file: Path) -> Any:
+    """A script, as a module."""
+    spec = importlib.util.spec_from_file_location(file.stem, file)
+    assert spec is not None
+    assert spec.loader is not None
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    return module
+
+
+check_clients = module_of(EXPORT / "check_clients.py")
 VECTORS = check_clients.VECTORS
 DOCUMENT = check_clients.read_vectors()
 BOARD = EXPORT / "board" / "listen.py"
@@ -167,10 +176,8 @@ def test_the_script_for_boards_refuses_what_is_wrong(tmp_path):
     ],
 )
 def test_windows_of_the_script_for_boards_are_as_long_as_ours(training):
-    spec = importlib.util.spec_from_file_location("listen", BOARD)
-    listen = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(listen)
-    assert listen.longest_clip_s({"training": training}) == clip_lengths_s(training)[1]
+    longest_s = module_of(BOARD).longest_clip_s({"training": training})
+    assert longest_s == clip_lengths_s(training)[1]
 
 
 @pytest.mark.parametrize(
